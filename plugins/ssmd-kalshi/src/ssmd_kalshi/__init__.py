@@ -1,0 +1,1 @@
+"""Kalshi feed for ssmd."""

@@ -1,0 +1,1 @@
+"""File archive storage for ssmd."""

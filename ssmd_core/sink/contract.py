@@ -1,0 +1,231 @@
+"""What a sink is: storage that keeps frames, transport that publishes records.
+
+Both accept synchronously and never wait: the host asks for room first. What takes
+time (durability, acknowledgement, reconnecting) happens behind ``sync``, ``run``
+and ``flush``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import msgspec
+
+from ssmd_core.metrics import Metrics
+from ssmd_core.records import Batch, Record
+
+__all__ = [
+    "Encoder",
+    "Health",
+    "Mark",
+    "Message",
+    "SinkContext",
+    "Storage",
+    "StorageContext",
+    "Transport",
+    "TransportContext",
+]
+
+
+class Health(NamedTuple):
+    """Whether a sink takes data now, and if not, why, in one sentence."""
+
+    ok: bool
+    reason: str = ""
+
+
+class Reporter(Protocol):
+    """Takes a ledger event of a sink."""
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """``event`` is one of contract words such as ``rotated`` or ``dropped``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkContext:
+    """What every sink is given."""
+
+    feed: str
+    environment: str
+    metrics: Metrics
+    report: Reporter
+    environ: Mapping[str, str] = field(repr=False)
+    """The process environment: read secrets from here."""
+    warn: Callable[[str], None] = print
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageContext(SinkContext):
+    """What a storage is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportContext(SinkContext):
+    """What a transport is given."""
+
+    kinds: frozenset[str]
+    """Kinds of record that will be published, ``status`` apart."""
+    archived: bool
+    """Whether an archive holds what the bus does not take."""
+    on_room: Callable[[], None]
+    """To be called when ``room`` grew after it was short, or the sink became healthy."""
+    on_rejected: Callable[[Message, str], None]
+    """To be called for a message that the bus will never take, with the reason."""
+
+
+# ── storage ──────────────────────────────────────────────────────────────────────
+
+
+class Mark(NamedTuple):
+    """A place in the archive: a file relative to its root and a byte offset in it."""
+
+    file: str
+    offset: int
+
+
+class Storage(ABC):
+    """Keeps frames verbatim, in order, and the coverage ledger beside them."""
+
+    @abstractmethod
+    async def open(self) -> int:
+        """Take the lock, repair what a crash left, and return the last ``ts`` kept (0: none).
+
+        Raises:
+            StorageUnusable: lock held, directory missing or not writable.
+        """
+
+    @abstractmethod
+    def append(self, batch: Batch) -> None:
+        """Append a batch, whole or not at all. Does not wait for durability.
+
+        Raises:
+            StorageFailed: nothing of the batch was kept; it may be tried again.
+        """
+
+    @abstractmethod
+    def note(self, ts: int, line: bytes) -> None:
+        """Append one line (JSON, no newline) to the coverage ledger of the day of ``ts``.
+
+        Raises:
+            StorageFailed: the line was not kept.
+        """
+
+    @abstractmethod
+    async def sync(self) -> None:
+        """Return when everything appended before the call is durable.
+
+        Raises:
+            StorageFailed: what was appended since the last sync may not be durable.
+        """
+
+    @abstractmethod
+    def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
+        """Yield the live frames with ``after < ts <= upto`` in order, for catch-up and replay."""
+
+    @abstractmethod
+    def mark(self) -> Mark:
+        """Return where the next live frame will stand."""
+
+    @abstractmethod
+    def load(self, name: str) -> bytes | None:
+        """Return a small durable value kept beside the archive, such as ``connector``."""
+
+    @abstractmethod
+    def save(self, name: str, value: bytes) -> None:
+        """Replace such a value atomically."""
+
+    def health(self) -> Health:
+        """Say whether appends succeed."""
+        return Health(ok=True)
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Sync, close, release the lock."""
+
+
+# ── transport ────────────────────────────────────────────────────────────────────
+
+
+class Encoder(Protocol):
+    """A wire schema, compiled."""
+
+    @property
+    def label(self) -> str:
+        """``name:version``, the value of the ``Ssmd-Schema`` header."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds that the schema has a struct for."""
+        ...
+
+    def encode(self, record: Record) -> bytes:
+        """Return the wire form of a record.
+
+        Raises:
+            RecordError: the schema cannot carry this record.
+        """
+        ...
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One message for the bus."""
+
+    kind: str
+    ticker: str
+    """Empty only for ``status``, which has no ticker in its subject."""
+    payload: bytes
+    msg_id: str
+    ts: int
+    """Receipt time of the frame it came from: its place in the log."""
+    schema: str = ""
+    origin: str = ""
+    """Empty for live; else ``catchup``, ``backfill`` or ``replay``."""
+
+
+class Transport(ABC):
+    """Publishes messages in order; each counts only once the bus acknowledged it."""
+
+    publishes: ClassVar[bool] = True
+    """False for one that takes no messages: nothing is encoded then."""
+
+    async def open(self) -> None:
+        """Look at the bus once, within seconds. An unreachable bus is no fault.
+
+        Raises:
+            TransportUnusable: it answers, but will not take what would be published.
+        """
+
+    async def run(self) -> None:
+        """Keep the connection up until cancelled. Runs beside everything else."""
+
+    @abstractmethod
+    def room(self) -> int:
+        """Return how many messages ``publish`` will take now; 0 while the bus is away."""
+
+    @abstractmethod
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Take messages, at most ``room()``, into the window of unacknowledged ones, in order."""
+
+    @abstractmethod
+    def oldest_unacked(self) -> int | None:
+        """Return the ``ts`` of the oldest message not acknowledged, None when there is none."""
+
+    def connected(self) -> bool:
+        """Say whether the bus is there: full and connected is slow, full and not is down."""
+        return True
+
+    def health(self) -> Health:
+        """Say whether messages are being taken and acknowledged."""
+        return Health(ok=True)
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Return when everything taken is acknowledged. The host bounds the wait."""
+
+    async def aclose(self) -> None:
+        """Close the connection."""
