@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from ssmd_core.errors import ParseError
 from ssmd_core.records import Record
 
 __all__ = [
@@ -138,6 +139,9 @@ class FrameKind(enum.Enum):
     REPLY = "reply"
     HEARTBEAT = "heartbeat"
     UNKNOWN = "unknown"
+    """A type that the feed does not know: kept, and a sign of life."""
+    MALFORMED = "malformed"
+    """Not readable at all: kept, and proves nothing."""
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):
@@ -153,6 +157,8 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
     last_seq: int | None = None
     """Equal to ``first_seq`` where a frame carries one number."""
     event: Event | None = None
+    fault: str = ""
+    """What could not be read, where the envelope could; counted as a parse error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,26 +280,29 @@ class _Parser(ABC):
     strict_json: ClassVar[bool] = False
     """``parse`` decodes the whole frame with a strict JSON decoder: the host need not check."""
 
+    first_sequence: ClassVar[int | None] = None
+    """The number that a new channel starts with; None where it is not known."""
+
     @abstractmethod
     def parse(self, data: bytes, session: Session) -> Parsed:
-        """Read one text frame. The hot call, once a frame.
+        """Read one text frame (valid UTF-8). The hot call, once a frame.
 
         Raises:
             ParseError: the frame is malformed. Anything else raised counts as one too;
                 the frame is archived all the same.
         """
 
-    def parse_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed | None]:
-        """Read the frames of one wake-up; None stands for one that did not parse.
+    def parse_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
+        """Read the text frames of one wake-up, one ``Parsed`` each.
 
         Override it only when measured to be faster.
         """
-        out: list[Parsed | None] = []
+        out: list[Parsed] = []
         for data in frames:
             try:
                 out.append(self.parse(data, session))
-            except Exception:  # noqa: BLE001  a feed's fault never costs a frame
-                out.append(None)
+            except Exception as error:  # noqa: BLE001  a feed's fault never costs a frame
+                out.append(malformed(error))
         return out
 
 
@@ -313,7 +322,7 @@ class WebSocketFeed(_Parser):
     def endpoint(self, plan: ConnectionPlan) -> Endpoint:
         """Return where to connect. Called for every attempt."""
 
-    def new_state(self, plan: ConnectionPlan) -> Any:
+    def new_state(self, plan: ConnectionPlan) -> Any:  # noqa: ARG002  for overriders
         """Return the feed's own memory of one connection."""
         return None
 
@@ -321,7 +330,7 @@ class WebSocketFeed(_Parser):
     def on_open(self, session: Session) -> Iterable[Action]:
         """Return what to send once the connection is open, usually subscriptions."""
 
-    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:
+    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:  # noqa: ARG002
         """Answer a rare fact. By default an overdue reply resets the connection."""
         if isinstance(event, ReplyOverdue):
             return (Reset(reason="no reply to a subscription"),)
@@ -331,6 +340,12 @@ class WebSocketFeed(_Parser):
         """Say what a failed attempt means; 401 and 403 at the handshake are fatal."""
         status = getattr(error, "status", None)
         return Verdict.FATAL if status in {401, 403} else Verdict.RETRY
+
+
+def malformed(error: Exception) -> Parsed:
+    """Return what the host takes a frame for that ``parse`` raised on."""
+    fault = str(error) if isinstance(error, ParseError) else repr(error)
+    return Parsed(label="malformed", kind=FrameKind.MALFORMED, fault=fault)
 
 
 class FrameSender(Protocol):

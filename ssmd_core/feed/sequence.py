@@ -1,0 +1,84 @@
+"""Decides what is missing: sequence numbers per channel id of one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["Gap", "SequenceTracker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers ``first``..``last`` did not come between two receipt times."""
+
+    sid: Hashable
+    first: int
+    last: int
+    from_ts: int
+    to_ts: int
+
+    @property
+    def missing(self) -> int:
+        """How many numbers did not come."""
+        return self.last - self.first + 1
+
+
+class _Place:
+    """Where one channel stands. Mutable, because it moves once a frame."""
+
+    __slots__ = ("next", "ts")
+
+    def __init__(self, following: int, ts: int) -> None:
+        self.next = following
+        self.ts = ts
+
+
+class SequenceTracker:
+    """Follow every channel of one connection. Never moves back.
+
+    Args:
+        start: the number a new channel begins with, None to accept any.
+    """
+
+    def __init__(self, start: int | None = None) -> None:
+        self._start = start
+        self._places: dict[Hashable, _Place] = {}
+        self.regressed = 0
+        """Frames that carried a number already passed."""
+
+    def check(self, sid: Hashable, first: int, last: int, ts: int) -> Gap | None:
+        """Take the numbers ``first``..``last`` of a frame received at ``ts``."""
+        place = self._places.get(sid)
+        if place is None:
+            begin = first if self._start is None else min(self._start, first)
+            place = self._places[sid] = _Place(begin, ts)
+        if first == place.next:
+            place.next = last + 1
+            place.ts = ts
+            return None
+        if last < place.next:
+            self.regressed += 1
+            return None
+        gap = None
+        if first > place.next:
+            gap = Gap(sid, place.next, first - 1, place.ts, ts)
+        place.next = last + 1
+        place.ts = ts
+        return gap
+
+    def open(self, sid: Hashable, ts: int) -> None:
+        """Begin a channel anew: a confirmed subscription starts its own count."""
+        if self._start is None:
+            self._places.pop(sid, None)
+        else:
+            self._places[sid] = _Place(self._start, ts)
+
+    def forget(self, sid: Hashable) -> int:
+        """End a channel; return the receipt time of its last numbered frame, or 0."""
+        place = self._places.pop(sid, None)
+        return place.ts if place else 0
+
+    def last_numbers(self) -> Mapping[Hashable, int]:
+        """Return the last number seen of each channel."""
+        return {sid: place.next - 1 for sid, place in self._places.items()}
