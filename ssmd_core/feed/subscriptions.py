@@ -14,7 +14,7 @@ from ssmd_core.feed.contract import (
     Unsubscribed,
 )
 
-__all__ = ["Refusal", "Subscriptions"]
+__all__ = ["Counts", "Refusal", "Subscriptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +32,32 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Sums over the subscriptions of a connection; markets are 0 where all are meant."""
+
+    requested: int = 0
+    confirmed: int = 0
+    refused: int = 0
+    markets_requested: int = 0
+    markets_confirmed: int = 0
+
+
 class Subscriptions:
     """What one connection asked for and what the venue said to it. Replies match by id."""
 
     def __init__(self) -> None:
         self._open: dict[Hashable, _Open] = {}
+        self._asked: dict[str, int] = {}
+        self._confirmed: dict[str, int] = {}
         self.channels: dict[Hashable, str] = {}
         """Channel id → channel, of confirmed subscriptions."""
         self.refusals: dict[str, Refusal] = {}
-        self.requested = 0
-        self.confirmed = 0
-        self.markets_requested = 0
-        self.markets_confirmed = 0
 
     def ask(self, send: Send, now: float) -> None:
         """Note a command that is about to leave."""
         if send.subscribes:
-            self.requested += 1
-            self.markets_requested += send.markets
+            _add(self._asked, send.subscribes, send.markets)
             self.refusals.pop(send.subscribes, None)
         if send.request is not None:
             self._open[send.request] = _Open(send, now + send.reply_seconds)
@@ -65,15 +73,25 @@ class Subscriptions:
             case Acknowledged():
                 self._confirm(send)
             case Unsubscribed():
-                self.channels.pop(event.sid, None)
+                self._end(event.sid)
             case Refused():
                 if event.ends_sid:
-                    self.channels.pop(event.sid, None)
+                    self._end(event.sid)
                 if send is not None and send.subscribes:
                     self.refusals[send.subscribes] = Refusal(
                         send.subscribes, event.code, event.reason
                     )
         return send
+
+    def counts(self) -> Counts:
+        """Return how many subscriptions and markets were asked for, confirmed, refused."""
+        return Counts(
+            requested=len(self._asked),
+            confirmed=len(self._confirmed),
+            refused=len(self.refusals),
+            markets_requested=sum(self._asked.values()),
+            markets_confirmed=sum(self._confirmed.values()),
+        )
 
     def answered(self) -> bool:
         """Say whether no subscription waits for its reply."""
@@ -88,5 +106,14 @@ class Subscriptions:
 
     def _confirm(self, send: Send | None) -> None:
         if send is not None and send.subscribes:
-            self.confirmed += 1
-            self.markets_confirmed += send.markets
+            _add(self._confirmed, send.subscribes, send.markets)
+
+    def _end(self, sid: Hashable) -> None:
+        channel = self.channels.pop(sid, None)
+        if channel is not None:
+            self._asked.pop(channel, None)
+            self._confirmed.pop(channel, None)
+
+
+def _add(totals: dict[str, int], channel: str, markets: int) -> None:
+    totals[channel] = totals.get(channel, 0) + markets

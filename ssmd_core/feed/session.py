@@ -1,0 +1,341 @@
+"""One connection at work: what each wake-up brought, in order, and what the feed wishes.
+
+The hot path of the receiving side: one receipt time a wake-up, one ``parse`` a frame,
+one hand-over to the intake, then sequences and rare events.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Protocol
+
+from ssmd_core.clock import ReceiptClock
+from ssmd_core.errors import ConnectionEnded
+from ssmd_core.feed.contract import (
+    Action,
+    ConnectionPlan,
+    Fact,
+    Feed,
+    FrameKind,
+    GapFound,
+    Parsed,
+    Refused,
+    ReplyOverdue,
+    Reset,
+    Send,
+    Subscribed,
+    Timer,
+    TimerFired,
+    Unsubscribed,
+    WebSocketFeed,
+    malformed,
+)
+from ssmd_core.feed.sequence import Gap, SequenceTracker
+from ssmd_core.feed.states import Life, State, Step
+from ssmd_core.feed.subscriptions import Subscriptions
+from ssmd_core.feed.validity import is_json, is_utf8
+from ssmd_core.metrics import Metrics
+from ssmd_core.records import Batch
+
+__all__ = ["FeedSession", "Intake", "Wire", "read_frames"]
+
+_ALIVE = {FrameKind.DATA, FrameKind.UNKNOWN}
+
+
+class Intake(Protocol):
+    """Where batches and ledger events go: the pipeline."""
+
+    def deliver(self, batch: Batch, parsed: list[Parsed]) -> None:
+        """Archive a batch, then publish what was read from it. Does not wait."""
+        ...
+
+    def report(self, event: str, *, session: str | None, conn: int | None, **fields: Any) -> None:
+        """Write one event to the coverage ledger."""
+        ...
+
+    def place(self) -> Mapping[str, Any]:
+        """Return ``file`` and ``offset`` where the next frame will stand, if anywhere."""
+        ...
+
+    def fault(self, batch: Batch, index: int, parsed: Parsed) -> None:
+        """Report a frame that could not be read."""
+        ...
+
+
+class Wire(Protocol):
+    """What a session asks of its connection and of the host."""
+
+    def send(self, data: bytes) -> None:
+        """Send one text message."""
+        ...
+
+    def abort(self, why: ConnectionEnded) -> None:
+        """Give the connection up."""
+        ...
+
+    def call_later(self, seconds: float, name: str) -> None:
+        """Fire a timer of the feed."""
+        ...
+
+    def monotonic(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+
+class FeedSession:
+    """Implements ``ssmd_core.feed.Session`` for the feed and the driver's ``Listener`` part."""
+
+    def __init__(
+        self,
+        feed: WebSocketFeed,
+        plan: ConnectionPlan,
+        intake: Intake,
+        clock: ReceiptClock,
+        metrics: Metrics,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self._feed = feed
+        self._plan = plan
+        self._intake = intake
+        self._clock = clock
+        self._metrics = metrics
+        self._requests = 0
+        self.life = Life()
+        self.subscriptions = Subscriptions()
+        self.tracker = SequenceTracker(feed.first_sequence)
+        self.state = feed.new_state(plan)
+        self.wire: Wire | None = None
+        self.frames = 0
+        self.data_frames = 0
+        self.last_ts = 0
+        self.opened_ts = 0
+        self._lost: dict[str, int] = {}
+        """Channel that the venue ended → receipt time of its last numbered frame."""
+
+    # ── the feed's view ──────────────────────────────────────────────────────────
+
+    @property
+    def plan(self) -> ConnectionPlan:
+        return self._plan
+
+    @property
+    def channels(self) -> Mapping[Hashable, str]:
+        return self.subscriptions.channels
+
+    def next_id(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns()
+
+    # ── life ─────────────────────────────────────────────────────────────────────
+
+    def open(self, wire: Wire, url: str) -> None:
+        """Begin: the venue accepted the connection."""
+        self.wire = wire
+        self.life.step(Step.ACCEPTED)
+        self.opened_ts = self._clock.now_ns()
+        self._report("session_opened", endpoint=url, **self._intake.place())
+        self.perform(self._feed.on_open(self))
+        self._settle()
+
+    def close(self, why: ConnectionEnded) -> None:
+        """End: write what the session leaves behind."""
+        if self.life.state is State.CLOSED:
+            return
+        was_open = self.wire is not None
+        self.life.step(Step.END)
+        if not was_open:
+            return
+        self._report(
+            "session_closed",
+            cause=why.cause,
+            detail=why.detail,
+            code=why.code,
+            frames=self.frames,
+            last=self._last_numbers(),
+            **self._intake.place(),
+        )
+        self.wire = None
+
+    def carry(self) -> None:
+        """Write what a reader of the new day's ledger must know of this session."""
+        if self.wire is None:
+            return
+        self._report(
+            "session_carried",
+            opened=self.opened_ts,
+            channels={str(sid): name for sid, name in self.channels.items()},
+            last=self._last_numbers(),
+            subscriptions=sorted(set(self.channels.values())),
+            markets=list(self._plan.markets),
+            **self._intake.place(),
+        )
+
+    # ── what comes ───────────────────────────────────────────────────────────────
+
+    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> bool:
+        """Take the messages of one wake-up. Return whether any is a sign of data."""
+        first_ts = self._clock.stamp(len(frames))
+        parsed, raw = read_frames(self._feed, frames, binary, self)
+        batch = Batch(first_ts, frames, self._plan.conn, raw)
+        self._intake.deliver(batch, parsed)
+        self.frames += len(frames)
+        alive = self._follow(batch, parsed)
+        self.last_ts = batch.last_ts
+        return alive
+
+    def on_timer(self, name: str) -> None:
+        """A timer of the feed ran out."""
+        self._tell(TimerFired(name=name))
+
+    def on_tick(self, now: float) -> None:
+        """Look for replies that did not come."""
+        for request in self.subscriptions.overdue(now):
+            self._tell(ReplyOverdue(request=request))
+
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Carry out what the feed wishes."""
+        for action in actions:
+            if self.wire is None:
+                return
+            match action:
+                case Send():
+                    if action.subscribes and self.life.state is State.LIVE:
+                        self.life.step(Step.ASKED)
+                    self.subscriptions.ask(action, self.wire.monotonic())
+                    self.wire.send(action.data)
+                case Timer():
+                    self.wire.call_later(action.seconds, action.name)
+                case Reset():
+                    self.wire.abort(ConnectionEnded("reset", action.reason))
+                    return
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def _follow(self, batch: Batch, parsed: list[Parsed]) -> bool:
+        """Count types, follow sequences, answer rare events."""
+        counts: dict[str, int] = {}
+        alive = 0
+        check = self.tracker.check
+        for index, said in enumerate(parsed):
+            counts[said.label] = counts.get(said.label, 0) + 1
+            if said.kind in _ALIVE:
+                alive += 1
+            if said.first_seq is not None:
+                last = said.first_seq if said.last_seq is None else said.last_seq
+                gap = check(said.sid, said.first_seq, last, batch.first_ts + index)
+                if gap is not None:
+                    self._on_gap(gap)
+            if said.event is not None:
+                self._on_event(said, batch.first_ts + index)
+            if said.fault:
+                self._intake.fault(batch, index, said)
+        for label, count in counts.items():
+            self._metrics.messages.add(label, count)
+        self.data_frames += alive
+        return alive > 0
+
+    def _on_gap(self, gap: Gap) -> None:
+        channel = self.channels.get(gap.sid, str(gap.sid))
+        self._metrics.gaps.add(channel)
+        self._metrics.missing.add(channel, gap.missing)
+        self._report_gap(channel, gap.first, gap.last, gap.from_ts, gap.to_ts)
+        if gap.sid in self.channels:
+            self._tell(GapFound(sid=gap.sid, channel=channel, first=gap.first, last=gap.last))
+
+    def _on_event(self, said: Parsed, ts: int) -> None:
+        event = said.event
+        if event is None:
+            return
+        ended = None
+        if isinstance(event, Refused | Unsubscribed):
+            ended = self.channels.get(event.sid)
+        send = self.subscriptions.take(event)
+        match event:
+            case Subscribed():
+                self._on_subscribed(event, ts)
+            case Refused():
+                self._on_refused(event, ended, send, ts)
+            case Unsubscribed():
+                self.tracker.forget(event.sid)
+        self._settle()
+        self._tell(event)
+
+    def _on_subscribed(self, event: Subscribed, ts: int) -> None:
+        self.tracker.open(event.sid, ts)
+        self._report("subscribed", channel=event.channel, sid=event.sid)
+        lost_at = self._lost.pop(event.channel, None)
+        if lost_at is not None:
+            # The channel was dead from its last frame to this reply; how much it
+            # would have carried nobody knows, so the numbers stay open.
+            self._metrics.gaps.add(event.channel)
+            self._report_gap(event.channel, None, None, lost_at, ts)
+
+    def _on_refused(self, event: Refused, ended: str | None, send: Send | None, ts: int) -> None:
+        channel = ended or (send.subscribes if send else None)
+        self._report(
+            "refused", channel=channel, sid=event.sid, code=event.code, reason=event.reason
+        )
+        if event.ends_sid and ended is not None:
+            self._lost[ended] = self.tracker.forget(event.sid) or ts
+
+    def _settle(self) -> None:
+        if self.life.state is State.SUBSCRIBING and self.subscriptions.answered():
+            self.life.step(Step.ANSWERED)
+
+    def _tell(self, fact: Fact) -> None:
+        self.perform(self._feed.on_event(fact, self))
+
+    def _last_numbers(self) -> dict[str, int]:
+        return {str(sid): number for sid, number in self.tracker.last_numbers().items()}
+
+    def _report_gap(
+        self, channel: str, first: int | None, last: int | None, from_ts: int, to_ts: int
+    ) -> None:
+        self._report(
+            "gap",
+            channel=channel,
+            first=first,
+            last=last,
+            from_ts=from_ts,
+            to_ts=to_ts,
+            tickers=list(self._plan.markets) or None,
+        )
+
+    def _report(self, event: str, **fields: Any) -> None:
+        self._intake.report(event, session=self.id, conn=self._plan.conn, **fields)
+
+
+def read_frames(
+    feed: WebSocketFeed | Feed, frames: list[bytes], binary: frozenset[int], session: Any
+) -> tuple[list[Parsed], frozenset[int]]:
+    """Read frames and decide which are not JSON. Total: whatever comes has an answer.
+
+    Returns:
+        One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
+    """
+    raw = set(binary)
+    raw.update(i for i, data in enumerate(frames) if i not in binary and not is_utf8(data))
+    if raw:
+        parsed = [
+            _NOT_TEXT if i in raw else feed.parse_batch([data], session)[0]
+            for i, data in enumerate(frames)
+        ]
+    else:
+        try:
+            parsed = feed.parse_batch(frames, session)
+        except Exception as error:  # noqa: BLE001  an overridden parse_batch costs no frame
+            parsed = [malformed(error)] * len(frames)
+    for i, said in enumerate(parsed):
+        trusted = feed.strict_json and said.kind is not FrameKind.MALFORMED
+        if i not in raw and not trusted and not is_json(frames[i]):
+            raw.add(i)
+    return parsed, frozenset(raw)
+
+
+_NOT_TEXT = Parsed(
+    label="not_text", kind=FrameKind.MALFORMED, fault="a binary frame, or text that is not UTF-8"
+)

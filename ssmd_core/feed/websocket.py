@@ -1,0 +1,317 @@
+"""The WebSocket driver: the one module of the core that opens sockets to a venue.
+
+websockets' sans-I/O protocol inside an ``asyncio.Protocol``, so that everything a
+wake-up brought is handed over as one batch. Another driver takes its place by
+offering the same ``dial`` and ``Connection``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus, InvalidURI, PayloadTooBig
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.protocol import CONNECTING, OPEN
+from websockets.uri import parse_uri
+
+from ssmd_core.errors import ConnectionEnded
+
+if TYPE_CHECKING:
+    from websockets.extensions import ClientExtensionFactory
+    from websockets.typing import Subprotocol
+
+    from ssmd_core.feed.contract import Endpoint
+
+__all__ = ["Connection", "Listener", "dial"]
+
+_MAX_BATCH = 1024
+_HANDSHAKE_SECONDS = 10.0
+_log = logging.getLogger("ssmd_core.feed.websocket.wire")
+_log.setLevel(logging.CRITICAL)
+
+
+class Listener(Protocol):
+    """Who is told what a connection brings. Called in the event loop, must not wait."""
+
+    def on_bytes(self, count: int) -> None:
+        """Bytes came from the venue."""
+        ...
+
+    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> None:
+        """Whole messages of one wake-up, in order; ``binary`` are positions of binary ones."""
+        ...
+
+    def on_pong(self) -> None:
+        """The venue answered our ping."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One open WebSocket. Made by ``dial``."""
+
+    def __init__(self, protocol: ClientProtocol, listener: Listener) -> None:
+        self._protocol = protocol
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
+        self._why: ConnectionEnded | None = None
+        self._parts: list[bytes] = []
+        self._parts_binary = False
+        self._early: list[tuple[list[bytes], frozenset[int]]] | None = []
+        self._deaf = False
+
+    # ── what the host calls ──────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Begin to hand frames over, with those that came together with the handshake."""
+        early, self._early = self._early or [], None
+        for frames, binary in early:
+            self._listener.on_frames(frames, binary)
+
+    def send(self, data: bytes) -> None:
+        """Send one text message."""
+        self._protocol.send_text(data)
+        self._write()
+
+    def ping(self) -> None:
+        """Send a ping."""
+        self._protocol.send_ping(b"ssmd")
+        self._write()
+
+    def pause(self) -> None:
+        """Stop reading: the venue feels it through TCP."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent has not left the process."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    async def close(self, within_seconds: float) -> None:
+        """Close with 1000. What still comes is not read as data."""
+        self._deaf = True
+        if not self.ended.done() and self._protocol.state is OPEN:
+            self._protocol.send_close(1000)
+            self._write()
+            self.resume()
+            await asyncio.wait([self.ended], timeout=within_seconds)
+        self.abort(ConnectionEnded("closed_by_us", code=1000))
+
+    def abort(self, why: ConnectionEnded) -> None:
+        """Give the socket up at once."""
+        self._why = self._why or why
+        if self._transport is not None:
+            self._transport.abort()
+        elif not self.ended.done():
+            self.ended.set_result(self._why)
+
+    # ── what asyncio calls ───────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.on_bytes(len(data))
+        self._protocol.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        self._protocol.receive_eof()
+        self._advance()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._protocol.state is not CONNECTING:
+            self._protocol.receive_eof()
+        why = self._why or self._reason(exc)
+        if not self.accepted.done():
+            self.accepted.set_exception(why)
+            self.accepted.exception()  # retrieved: nobody may be waiting any more
+        if not self.ended.done():
+            self.ended.set_result(why)
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def shake_hands(self, headers: Sequence[tuple[str, str]]) -> None:
+        """Send the upgrade request; ``accepted`` tells how it went."""
+        request = self._protocol.connect()
+        for name, value in headers:
+            request.headers[name] = value
+        self._protocol.send_request(request)
+        self._write()
+
+    def _advance(self) -> None:
+        frames: list[bytes] = []
+        binary: set[int] = set()
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._take(event, frames, binary)
+            elif not self.accepted.done():
+                self._answer()
+        self._write()
+        if frames and not self._deaf:
+            self._hand_over(frames, binary)
+        if self._protocol.parser_exc is not None or self._protocol.close_expected():
+            self._finish()
+
+    def _take(self, frame: Frame, frames: list[bytes], binary: set[int]) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.PONG:
+            self._listener.on_pong()
+            return
+        if opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            return
+        if opcode is not Opcode.CONT:
+            self._parts_binary = opcode is Opcode.BINARY
+        if not frame.fin:
+            self._parts.append(bytes(frame.data))
+            return
+        data = bytes(frame.data)
+        if self._parts:
+            data = b"".join([*self._parts, data])
+            self._parts.clear()
+        if self._parts_binary:
+            binary.add(len(frames))
+        frames.append(data)
+
+    def _hand_over(self, frames: list[bytes], binary: set[int]) -> None:
+        for start in range(0, len(frames), _MAX_BATCH):
+            part = frames[start : start + _MAX_BATCH]
+            odd = frozenset(i - start for i in binary if start <= i < start + len(part))
+            if self._early is None:
+                self._listener.on_frames(part, odd)
+            else:
+                self._early.append((part, odd))
+
+    def _answer(self) -> None:
+        refused = self._protocol.handshake_exc
+        if refused is None:
+            self.accepted.set_result(None)
+            return
+        self._why = _refusal(refused)
+        self.abort(self._why)
+
+    def _finish(self) -> None:
+        """The close handshake is over on our side: do not wait for a peer that keeps TCP open."""
+        self._why = self._why or self._reason(None)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            # close() waits for what is unsent; a peer that reads nothing must not hold us.
+            self._loop.call_later(1.0, self._transport.abort)
+
+    def _write(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def _reason(self, exc: Exception | None) -> ConnectionEnded:
+        fault = self._protocol.parser_exc
+        if isinstance(fault, PayloadTooBig):
+            return ConnectionEnded("frame_too_large", str(fault), code=1009)
+        received = self._protocol.close_rcvd
+        if received is not None:
+            detail = received.reason or "the venue closed the connection"
+            return ConnectionEnded("closed", detail, code=received.code)
+        if fault is not None and not isinstance(fault, EOFError):
+            return ConnectionEnded("protocol_error", repr(fault), code=self._protocol.close_code)
+        return ConnectionEnded("cut", str(exc or "connection lost without a close"), code=1006)
+
+
+def _refusal(error: Exception) -> ConnectionEnded:
+    if not isinstance(error, InvalidStatus):
+        return ConnectionEnded("handshake", str(error))
+    response = error.response
+    body = bytes(response.body or b"")[:200].decode(errors="replace").strip()
+    detail = f"HTTP {response.status_code} {response.reason_phrase}".strip()
+    if body:
+        detail += f": {body}"
+    return ConnectionEnded(
+        "refused", detail + _skew(response.headers.get("Date")), status=response.status_code
+    )
+
+
+def _skew(date: str | None) -> str:
+    """Tell a wrong clock from a wrong key: venues sign against time."""
+    try:
+        ahead = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
+    except ValueError:
+        return ""
+    if abs(ahead) < 5.0:  # noqa: PLR2004  a Date header is whole seconds, and the way takes time
+        return ""
+    side = "ahead of" if ahead > 0 else "behind"
+    return f" (this machine's clock is {abs(ahead):.0f} s {side} the venue's)"
+
+
+async def dial(
+    endpoint: Endpoint,
+    listener: Listener,
+    *,
+    on_reached: Callable[[], object],
+    within_seconds: float = _HANDSHAKE_SECONDS,
+) -> Connection:
+    """Open a WebSocket and return it once the venue accepted the upgrade.
+
+    Raises:
+        ConnectionEnded: not reached, refused (with ``status``), or not in time.
+    """
+    try:
+        uri = parse_uri(endpoint.url)
+    except InvalidURI as error:
+        raise ConnectionEnded("address", str(error)) from error
+    extensions: list[ClientExtensionFactory] = (
+        [ClientPerMessageDeflateFactory()] if endpoint.compression else []
+    )
+    protocol = ClientProtocol(
+        uri,
+        extensions=extensions,
+        subprotocols=[cast("Subprotocol", name) for name in endpoint.subprotocols] or None,
+        max_size=endpoint.max_frame_bytes,
+        logger=_log,
+    )
+    loop = asyncio.get_running_loop()
+    connection = Connection(protocol, listener)
+    try:
+        async with asyncio.timeout(within_seconds):
+            await loop.create_connection(
+                lambda: connection,
+                uri.host,
+                uri.port,
+                ssl=ssl.create_default_context() if uri.secure else None,
+                happy_eyeballs_delay=0.25,
+            )
+            on_reached()
+            connection.shake_hands(list(endpoint.headers.items()))
+            await connection.accepted
+    except TimeoutError:
+        why = ConnectionEnded("timeout", f"no answer within {within_seconds:g} s")
+        connection.abort(why)
+        raise why from None
+    except OSError as error:
+        raise ConnectionEnded("unreachable", f"{uri.host}:{uri.port}: {error}") from error
+    except BaseException:
+        connection.abort(ConnectionEnded("cancelled"))
+        raise
+    return connection
