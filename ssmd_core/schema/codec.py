@@ -1,0 +1,138 @@
+"""Decides which struct carries which kind of record, and hands out encoders and decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssmd_core.errors import RecordError, SchemaError
+from ssmd_core.metrics import Metrics
+from ssmd_core.records import Record
+from ssmd_core.schema.compile import Packer, TextCache, compile_packer
+from ssmd_core.schema.load import find_schema, load_schema
+from ssmd_core.schema.oracle import check_packer
+from ssmd_core.schema.trade import TradeV1
+
+__all__ = ["Codec", "Decoder", "Wire", "open_codec", "open_trade_v1", "open_trade_v1_decoder"]
+
+_TRADE_STRUCTS = {"trade": "Trade", "ticker": "Ticker"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """How one kind of record is written."""
+
+    struct: str
+    """Name of the struct in the schema."""
+    values: Callable[[Any], tuple[Any, ...]]
+    """Record → the value of every field, in ordinal order; enumerants by name."""
+    repeating: tuple[str, ...] = ()
+    """Text fields whose values come again and again, such as tickers."""
+
+
+class Codec:
+    """An ``Encoder``: a schema compiled for the kinds it has a struct for."""
+
+    __slots__ = ("_wires", "kinds", "label")
+
+    def __init__(
+        self, label: str, wires: Mapping[str, tuple[Callable[[Any], tuple[Any, ...]], Packer]]
+    ) -> None:
+        self.label = label
+        self.kinds = frozenset(wires)
+        self._wires = dict(wires)
+
+    def encode(self, record: Record) -> bytes:
+        """Return the wire form of a record.
+
+        Raises:
+            RecordError: no struct for this kind, or one that cannot carry the record.
+        """
+        try:
+            values, pack = self._wires[record.kind]
+            return pack(*values(record))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if record.kind not in self._wires:
+                raise RecordError(f"{self.label} has no struct for {record.kind}") from error
+            raise RecordError(f"not a {record.kind} record as {self.label} knows it") from error
+
+
+class Decoder:
+    """Reads messages back through pycapnp: for people and tests, not for speed."""
+
+    __slots__ = ("_structs", "label")
+
+    def __init__(self, label: str, path: Path, structs: Mapping[str, str]) -> None:
+        self.label = label
+        schema = load_schema(path)
+        self._structs = {kind: _find_struct(schema, name) for kind, name in structs.items()}
+
+    def decode(self, kind: str, payload: bytes) -> dict[str, Any]:
+        """Return field name → value of one message; an enum is the enumerant's name.
+
+        Raises:
+            SchemaError: the schema has no such kind, or the payload is no such message.
+        """
+        struct_type = self._structs.get(kind)
+        if struct_type is None:
+            raise SchemaError(f"{self.label} has no struct for {kind}")
+        try:
+            with struct_type.from_bytes(payload) as message:
+                fields: dict[str, Any] = message.to_dict()
+        except Exception as error:  # pycapnp raises KjException, ValueError, RuntimeError …
+            raise SchemaError(f"not a {kind} message of {self.label}") from error
+        return fields
+
+
+def open_codec(label: str, path: Path, wires: Mapping[str, Wire]) -> Codec:
+    """Compile a schema text, and check it against pycapnp.
+
+    Args:
+        label: ``name:version``.
+        path: the schema text.
+        wires: kind of record → how it is written.
+
+    Raises:
+        SchemaError: the text cannot be used, or packer and pycapnp disagree.
+    """
+    schema = load_schema(path)
+    texts = TextCache()
+    compiled = {}
+    for kind, wire in wires.items():
+        struct_type = _find_struct(schema, wire.struct)
+        pack = compile_packer(struct_type, repeating=wire.repeating, texts=texts)
+        check_packer(struct_type, pack)
+        compiled[kind] = wire.values, pack
+    texts.clear()
+    return Codec(label, compiled)
+
+
+def open_trade_v1(metrics: Metrics) -> Codec:
+    """Open ``trade:v1``; ``metrics`` counts what it rounds or saturates.
+
+    Raises:
+        SchemaError: the installation is broken.
+    """
+    rows = TradeV1(metrics)
+    return open_codec(
+        "trade:v1",
+        find_schema("trade.capnp"),
+        {
+            "trade": Wire(struct="Trade", values=rows.trade, repeating=("ticker",)),
+            "ticker": Wire(struct="Ticker", values=rows.ticker, repeating=("ticker",)),
+        },
+    )
+
+
+def open_trade_v1_decoder() -> Decoder:
+    """Open the decoder of ``trade:v1``."""
+    return Decoder("trade:v1", find_schema("trade.capnp"), _TRADE_STRUCTS)
+
+
+def _find_struct(schema: Any, name: str) -> Any:
+    struct_type = getattr(schema, name, None)
+    if struct_type is None:
+        raise SchemaError(f"{schema.__file__}: no struct {name}")
+    return struct_type
