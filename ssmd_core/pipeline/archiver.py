@@ -1,0 +1,130 @@
+"""Appends to the archive, and keeps frames in bounded memory while it refuses."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ssmd_core.clock import iso
+from ssmd_core.errors import StorageFailed
+from ssmd_core.metrics import Metrics
+from ssmd_core.records import Batch
+from ssmd_core.sink import Storage
+
+__all__ = ["Archiver"]
+
+_FRAME_COST = 64
+"""Bytes that a frame held in memory costs beside its data."""
+
+
+class Archiver:
+    """Batches go to the storage in order, whole, or wait their turn.
+
+    Args:
+        storage: where they go.
+        metrics: where they are counted.
+        report: the ledger.
+        held_limit_bytes: how much may wait; past it the oldest are dropped and declared.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        metrics: Metrics,
+        report: Callable[..., Any],
+        held_limit_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
+        self._storage = storage
+        self._metrics = metrics
+        self._report = report
+        self._limit = held_limit_bytes
+        self._held: deque[Batch] = deque()
+        self._held_bytes = 0
+        self._failed = ""
+        self.head_ts = 0
+        """Receipt time of the last frame in the archive."""
+        self.lost = 0
+        """Frames dropped from memory, never archived."""
+        self._dropped_from = 0
+        self._dropped_to = 0
+        self._dropped = 0
+
+    @property
+    def failing(self) -> str:
+        """Why the archive does not take frames, or empty."""
+        return self._failed
+
+    @property
+    def held(self) -> int:
+        """How many frames wait in memory."""
+        return sum(len(batch.frames) for batch in self._held)
+
+    def append(self, batch: Batch) -> None:
+        """Archive a batch, behind what waits."""
+        if self._held or not self._try(batch):
+            self._hold(batch)
+
+    def retry(self) -> None:
+        """Try again what waits. Called on a timer."""
+        while self._held:
+            if not self._try(self._held[0]):
+                return
+            self._held_bytes -= _cost(self._held.popleft())
+        if self._failed:
+            self._failed = ""
+            self._declare_dropped()
+            self._report("sink_recovered", sink="storage")
+
+    def close(self) -> None:
+        """Give up what still waits: it is lost, and said so."""
+        self.retry()
+        while self._held:
+            self._drop_oldest()
+        self._declare_dropped()
+
+    def note_failure(self, reason: str) -> None:
+        """The storage failed outside of an append, such as in a sync."""
+        self._report("sink_failed", sink="storage", reason=reason)
+
+    def _try(self, batch: Batch) -> bool:
+        try:
+            self._storage.append(batch)
+        except StorageFailed as error:
+            if not self._failed:
+                self._failed = str(error)
+                self._report("sink_failed", sink="storage", reason=str(error))
+            return False
+        self.head_ts = batch.last_ts
+        return True
+
+    def _hold(self, batch: Batch) -> None:
+        self._held.append(batch)
+        self._held_bytes += _cost(batch)
+        while self._held_bytes > self._limit and len(self._held) > 1:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        batch = self._held.popleft()
+        self._held_bytes -= _cost(batch)
+        self._dropped_from = self._dropped_from or batch.first_ts
+        self._dropped_to = batch.last_ts
+        self._dropped += len(batch.frames)
+        self.lost += len(batch.frames)
+        self._metrics.dropped.add("archive_failed", len(batch.frames))
+
+    def _declare_dropped(self) -> None:
+        if self._dropped:
+            self._report(
+                "dropped",
+                sink="storage",
+                reason="the archive refused frames for longer than memory holds",
+                frames=self._dropped,
+                from_ts=iso(self._dropped_from),
+                to_ts=iso(self._dropped_to),
+            )
+            self._dropped = self._dropped_from = self._dropped_to = 0
+
+
+def _cost(batch: Batch) -> int:
+    return sum(map(len, batch.frames)) + _FRAME_COST * len(batch.frames)

@@ -1,0 +1,118 @@
+"""Feeds the bus from the log when memory was given up, in order, until it has caught up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import structlog
+
+from ssmd_core.errors import StorageFailed
+from ssmd_core.feed import ConnectionPlan, Feed, WebSocketFeed
+from ssmd_core.feed.session import read_frames
+from ssmd_core.pipeline.archiver import Archiver
+from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.publisher import Publisher
+from ssmd_core.records import Batch
+from ssmd_core.sink import Message, Storage, Transport
+
+__all__ = ["CatchUp"]
+
+_log = structlog.get_logger("ssmd.catchup")
+_RETRY_SECONDS = 1.0
+
+
+class CatchUp:
+    """One worker a transport. ``wake`` is called when room grew or memory was given up."""
+
+    def __init__(
+        self,
+        feed: WebSocketFeed | Feed,
+        storage: Storage,
+        transport: Transport,
+        *,
+        archiver: Archiver,
+        publisher: Publisher,
+        encoding: Encoding,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._feed = feed
+        self._storage = storage
+        self._transport = transport
+        self._archiver = archiver
+        self._publisher = publisher
+        self._encoding = encoding
+        self._session = _Reading(feed, now_ns)
+        self._awake = anyio.Event()
+
+    def wake(self) -> None:
+        """Look again whether there is something to do."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            if self._publisher.behind_from is not None:
+                await self._work()
+            await self._sleep()
+
+    async def _work(self) -> None:
+        start = self._publisher.behind_from
+        _log.info("catching up from the archive", from_ts=start, head_ts=self._archiver.head_ts)
+        while self._publisher.behind_from is not None:
+            try:
+                await self._read_to_head(self._publisher.behind_from)
+            except StorageFailed as error:
+                _log.warning("cannot read the archive, trying again", why=str(error))
+                await anyio.sleep(_RETRY_SECONDS)
+        _log.info("caught up, live again", head_ts=self._archiver.head_ts)
+
+    async def _read_to_head(self, position: int) -> None:
+        head = self._archiver.head_ts
+        async for batch in self._storage.read(position, head):
+            await self._give(self._messages(batch))
+            self._publisher.behind_from = batch.last_ts
+        # From here to the return nothing waits, so no frame can slip between.
+        if self._archiver.head_ts == head and not self._archiver.held:
+            self._publisher.caught_up()
+            return
+        self._publisher.behind_from = max(self._publisher.behind_from or 0, head)
+        if self._archiver.head_ts == head:
+            await self._sleep()
+
+    def _messages(self, batch: Batch) -> list[Message]:
+        parsed, _ = read_frames(self._feed, batch.frames, batch.raw, self._session)
+        return self._encoding.messages(batch, parsed, "catchup")
+
+    async def _give(self, messages: Sequence[Message]) -> None:
+        given = 0
+        while given < len(messages):
+            room = self._transport.room()
+            if room <= 0:
+                await self._sleep()
+                continue
+            self._transport.publish(messages[given : given + room])
+            given += room
+        # A long catch-up must not starve the loop that captures.
+        await anyio.lowlevel.checkpoint()
+
+    async def _sleep(self) -> None:
+        self._awake = anyio.Event()
+        with anyio.move_on_after(_RETRY_SECONDS):
+            await self._awake.wait()
+
+
+class _Reading:
+    """The session that a feed sees while its frames are read back."""
+
+    def __init__(self, feed: WebSocketFeed | Feed, now_ns: Callable[[], int]) -> None:
+        self.plan = ConnectionPlan()
+        self.channels: Mapping[Hashable, str] = {}
+        self.state: Any = feed.new_state(self.plan)
+        self.now_ns = now_ns
+        self._requests = 0
+
+    def next_id(self) -> int:
+        self._requests += 1
+        return self._requests

@@ -1,0 +1,93 @@
+"""The coverage ledger: one JSON line for each event that says what is or is not covered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from ssmd_core.clock import ReceiptClock, iso
+from ssmd_core.errors import StorageFailed
+from ssmd_core.sink import Storage
+
+__all__ = ["EVENTS", "Ledger"]
+
+EVENTS = frozenset({
+    "session_opened",
+    "session_closed",
+    "session_carried",
+    "subscribed",
+    "refused",
+    "gap",
+    "stale",
+    "paused",
+    "resumed",
+    "dropped",
+    "repaired",
+    "sink_failed",
+    "sink_recovered",
+    "clock_stepped",
+    "rotated",
+})
+"""The words that stand in ``event``; docs/start-here.md says what each carries."""
+
+_MAX_HELD = 10_000
+_QUIET = frozenset({"subscribed", "session_carried", "rotated", "resumed", "sink_recovered"})
+_log = structlog.get_logger("ssmd.ledger")
+
+
+class Ledger:
+    """Write events beside the archive, to the bus and to the log, in this order.
+
+    While the disk refuses, lines wait in a bounded buffer and are written first when
+    space returns.
+    """
+
+    def __init__(
+        self, storage: Storage | None, receipt: ReceiptClock, publish: Callable[[int, bytes], None]
+    ) -> None:
+        self._storage = storage
+        self._receipt = receipt
+        self._publish = publish
+        self._held: deque[tuple[int, bytes]] = deque(maxlen=_MAX_HELD)
+
+    def write(
+        self, event: str, *, session: str | None = None, conn: int | None = None, **fields: Any
+    ) -> None:
+        """Write one event now. ``ts`` is a receipt time of its own, so lines are ordered."""
+        ts = self._receipt.stamp()
+        line = _line(ts, session, conn, event, fields)
+        self._held.append((ts, line))
+        self.flush()
+        self._publish(ts, line)
+        log = _log.info if event in _QUIET or event.startswith("session_") else _log.warning
+        log(event, session=session, conn=conn, **fields)
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Publish what is no matter of coverage, such as a frame that could not be read."""
+        ts = self._receipt.stamp()
+        self._publish(ts, _line(ts, None, None, event, fields))
+        _log.warning(event, **fields)
+
+    def flush(self) -> None:
+        """Try to write what is held."""
+        if self._storage is None:
+            self._held.clear()
+            return
+        while self._held:
+            ts, line = self._held[0]
+            try:
+                self._storage.note(ts, line)
+            except StorageFailed:
+                return
+            self._held.popleft()
+
+
+def _line(
+    ts: int, session: str | None, conn: int | None, event: str, fields: dict[str, Any]
+) -> bytes:
+    head = {"ts": iso(ts), "session": session, "conn": conn, "event": event}
+    return msgspec.json.encode({**head, **fields})

@@ -1,0 +1,371 @@
+"""The order of things for every batch: archive first, publish second; and the clockwork."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from ssmd_core.clock import NS, Clock, ReceiptClock
+from ssmd_core.errors import StorageFailed
+from ssmd_core.feed import Feed, Parsed, WebSocketFeed
+from ssmd_core.metrics import Metrics
+from ssmd_core.pipeline.archiver import Archiver
+from ssmd_core.pipeline.catchup import CatchUp
+from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.ledger import Ledger
+from ssmd_core.pipeline.publisher import Publisher
+from ssmd_core.records import Batch
+from ssmd_core.sink import Message, Storage, Transport
+
+__all__ = ["Pipeline", "PipelineParts", "Tap"]
+
+_DAY_NS = 86_400 * NS
+_LONG_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 2.0
+"""With an archive the venue is not kept waiting longer: the bus falls behind instead."""
+_CURSOR = "cursor"
+_FAULT_EVERY_NS = 10 * NS
+_log = structlog.get_logger("ssmd.pipeline")
+
+Tap = Callable[[Batch, Sequence[Parsed]], None]
+"""Sees each batch after the sinks took it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineParts:
+    """What a pipeline is made of; either sink may be absent."""
+
+    feed: WebSocketFeed | Feed
+    clock: Clock
+    receipt: ReceiptClock
+    metrics: Metrics
+    storage: Storage | None
+    transport: Transport | None
+    encoding: Encoding | None
+    sync_seconds: float = 0.2
+    tap: Tap | None = None
+
+
+class Pipeline:
+    """Implements the feed's ``Intake``."""
+
+    def __init__(self, parts: PipelineParts) -> None:
+        self._parts = parts
+        self._metrics = parts.metrics
+        self.ledger = Ledger(parts.storage, parts.receipt, self._publish_status)
+        self.archiver = (
+            Archiver(parts.storage, parts.metrics, self.ledger.write) if parts.storage else None
+        )
+        self.publisher = (
+            Publisher(
+                parts.transport,
+                parts.metrics,
+                self.ledger.write,
+                archived=parts.storage is not None,
+            )
+            if parts.transport and parts.encoding
+            else None
+        )
+        self._catchup = self._make_catchup()
+        self._midnight = 0
+        self._cursor = 0
+        self._faults = _Faults()
+        self._pause: Callable[[], None] = _nothing
+        self._resume: Callable[[], None] = _nothing
+        self._carry: Callable[[], None] = _nothing
+        self.paused_since: float | None = None
+        self._pause_declared = False
+        self._transport_ok = True
+
+    def attach(
+        self, *, pause: Callable[[], None], resume: Callable[[], None], carry: Callable[[], None]
+    ) -> None:
+        """Tell the pipeline how to hold the feed back, and who writes sessions at midnight."""
+        self._pause, self._resume, self._carry = pause, resume, carry
+
+    def recover(self, last_ts: int) -> None:
+        """Continue where the last run ended: the cursor says what the bus already has."""
+        if self.archiver is None or self._parts.storage is None:
+            return
+        self.archiver.head_ts = last_ts
+        if self.publisher is None:
+            return
+        kept = _read_cursor(self._parts.storage.load(_CURSOR))
+        if kept is not None and kept < last_ts:
+            self.publisher.fall_behind(kept)
+        self._cursor = last_ts if kept is None else kept
+
+    # ── the feed's intake ────────────────────────────────────────────────────────
+
+    def deliver(self, batch: Batch, parsed: list[Parsed]) -> None:
+        """Archive, then publish. The hot path."""
+        if batch.first_ts >= self._midnight:
+            self._turn_day(batch.first_ts)
+        if self.archiver is not None:
+            self.archiver.append(batch)
+        publisher = self.publisher
+        if publisher is not None and self._parts.encoding is not None:
+            if publisher.behind_from is None:
+                publisher.submit(self._parts.encoding.messages(batch, parsed))
+            if self.paused_since is None and publisher.wants_pause(paused=False):
+                self._hold_back()
+        self._observe_age(batch, parsed)
+        if self._parts.tap is not None:
+            self._parts.tap(batch, parsed)
+
+    def report(self, event: str, *, session: str | None, conn: int | None, **fields: Any) -> None:
+        """Write one event to the ledger."""
+        self.ledger.write(event, session=session, conn=conn, **fields)
+
+    def place(self) -> Mapping[str, Any]:
+        """Return where the next frame will stand."""
+        if self._parts.storage is None:
+            return {}
+        mark = self._parts.storage.mark()
+        return {"file": mark.file, "offset": mark.offset}
+
+    def fault(self, batch: Batch, index: int, parsed: Parsed) -> None:
+        """Count a frame that could not be read; say so, but not once a frame."""
+        self._metrics.parse_errors += 1
+        if index in batch.raw:
+            self._metrics.invalid_frames += 1
+        ts = batch.first_ts + index
+        told = self._faults.note(parsed.label, ts)
+        if told:
+            self.ledger.tell(
+                "unparsed", label=parsed.label, fault=parsed.fault[:300], frame=ts, frames=told
+            )
+
+    # ── what the sinks call ──────────────────────────────────────────────────────
+
+    def on_room(self) -> None:
+        """The transport has room again."""
+        if self.publisher is None:
+            return
+        if self.publisher.behind_from is not None and self._catchup is not None:
+            self._catchup.wake()
+            return
+        self.publisher.pump()
+        if self.paused_since is not None and not self.publisher.wants_pause(paused=True):
+            self._let_go()
+
+    def on_rejected(self, message: Message, reason: str) -> None:
+        """The bus will never take this message."""
+        if self.archiver is None and self.publisher is not None:
+            self.publisher.lost += 1
+        self.ledger.write(
+            "dropped", sink="transport", reason=reason, message=message.msg_id, frame=message.ts
+        )
+
+    # ── the clockwork ────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Sync, retry, keep the cursor; until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tick)
+            if self._parts.storage is not None:
+                tasks.start_soon(self._keep_durable)
+            if self._catchup is not None:
+                tasks.start_soon(self._catchup.run)
+
+    async def drain(self) -> None:
+        """Return when everything taken is archived and, while the bus is there, acknowledged."""
+        if self.archiver is not None:
+            self.archiver.retry()
+        await self.sync()
+        while self.publisher is not None and self._parts.transport is not None:
+            transport = self._parts.transport
+            away_but_kept = self.archiver is not None and not transport.connected()
+            if away_but_kept:
+                return
+            if self.publisher.behind_from is None:
+                self.publisher.pump()
+                if not self.publisher.backlog:
+                    await transport.flush()
+                    return
+            await anyio.sleep(0.01)
+
+    async def finish(self) -> int:
+        """Write the cursor, count what is lost, and return it. The last word before closing."""
+        if self.publisher is not None:
+            self.publisher.close()
+        if self.archiver is not None:
+            self.archiver.close()
+        self.ledger.flush()
+        await self._save_cursor()
+        return self.lost
+
+    @property
+    def lost(self) -> int:
+        """Frames or messages received and neither archived nor acknowledged."""
+        frames = self.archiver.lost if self.archiver else 0
+        return frames + (self.publisher.lost if self.publisher else 0)
+
+    async def sync(self) -> None:
+        """Make the archive durable; a failure stands in the ledger."""
+        if self._parts.storage is None or self.archiver is None:
+            return
+        try:
+            await self._parts.storage.sync()
+        except StorageFailed as error:
+            self.archiver.note_failure(str(error))
+
+    async def _keep_durable(self) -> None:
+        while True:
+            await anyio.sleep(self._parts.sync_seconds)
+            await self.sync()
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(0.25)
+            now_ns = self._parts.receipt.now_ns()
+            if now_ns >= self._midnight:
+                self._turn_day(now_ns)
+            self._watch_clock()
+            if self.archiver is not None:
+                self.archiver.retry()
+            self.ledger.flush()
+            self._watch_transport()
+            self._watch_pause()
+            await self._save_cursor()
+
+    def _watch_clock(self) -> None:
+        step_ns = self._parts.receipt.take_step()
+        if step_ns:
+            self.ledger.write("clock_stepped", back_seconds=round(step_ns / NS, 6))
+
+    def _watch_transport(self) -> None:
+        transport = self._parts.transport
+        if transport is None or self.publisher is None:
+            return
+        health = transport.health()
+        if health.ok and not self._transport_ok:
+            self.ledger.write("sink_recovered", sink="transport")
+        elif not health.ok and self._transport_ok:
+            self.ledger.write("sink_failed", sink="transport", reason=health.reason)
+        self._transport_ok = health.ok
+
+    def _watch_pause(self) -> None:
+        if self.paused_since is None or self.publisher is None:
+            return
+        paused_seconds = self._monotonic() - self.paused_since
+        if paused_seconds > _LONG_PAUSE_SECONDS and not self._pause_declared:
+            self._pause_declared = True
+            self.ledger.write("paused", reason="the bus takes less than the venue sends")
+        kept_long = self.archiver is not None and paused_seconds > _MAX_PAUSE_SECONDS
+        if kept_long and self.archiver is not None and self.publisher.behind_from is None:
+            self.publisher.fall_behind(self.publisher.position(self.archiver.head_ts))
+        if not self.publisher.wants_pause(paused=True):
+            self._let_go()
+
+    async def _save_cursor(self) -> None:
+        storage = self._parts.storage
+        if self.publisher is None or self.archiver is None or storage is None:
+            return
+        position = self.publisher.position(self.archiver.head_ts)
+        if position <= self._cursor:
+            return
+        try:
+            await anyio.to_thread.run_sync(storage.save, _CURSOR, str(position).encode())
+        except StorageFailed as error:
+            _log.warning("the cursor could not be kept", why=str(error))
+            return
+        self._cursor = position
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def _hold_back(self) -> None:
+        self.paused_since = self._monotonic()
+        self._pause()
+
+    def _let_go(self) -> None:
+        if self.paused_since is not None:
+            self._metrics.paused_seconds += self._monotonic() - self.paused_since
+        self.paused_since = None
+        self._resume()
+        if self._pause_declared:
+            self._pause_declared = False
+            self.ledger.write("resumed")
+
+    def _turn_day(self, now_ns: int) -> None:
+        first = self._midnight == 0
+        self._midnight = (now_ns // _DAY_NS + 1) * _DAY_NS
+        if not first:
+            self._carry()
+
+    def _observe_age(self, batch: Batch, parsed: Sequence[Parsed]) -> None:
+        """Observe the age of the first record of a wake-up, its oldest."""
+        for index, said in enumerate(parsed):
+            if said.records:
+                venue_ns = said.records[0].venue_ns
+                if venue_ns > 0:
+                    age_ns = batch.first_ts + index - venue_ns
+                    self._metrics.message_age.observe(max(age_ns, 0) / NS)
+                return
+
+    def _publish_status(self, ts: int, line: bytes) -> None:
+        if self.publisher is not None and self._parts.encoding is not None:
+            self.publisher.submit_status(self._parts.encoding.status(ts, line))
+
+    def _make_catchup(self) -> CatchUp | None:
+        parts = self._parts
+        if (
+            parts.storage is None
+            or parts.transport is None
+            or parts.encoding is None
+            or self.archiver is None
+            or self.publisher is None
+        ):
+            return None
+        return CatchUp(
+            parts.feed,
+            parts.storage,
+            parts.transport,
+            archiver=self.archiver,
+            publisher=self.publisher,
+            encoding=parts.encoding,
+            now_ns=parts.receipt.now_ns,
+        )
+
+    def _monotonic(self) -> float:
+        return self._parts.clock.monotonic_ns() / NS
+
+
+class _Faults:
+    """Bounds how often one kind of fault is told: at once, then every ten seconds."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
+
+    def note(self, label: str, ts: int) -> int:
+        """Return how many frames to tell of now, 0 for none."""
+        if label not in self._told and len(self._told) >= 64:  # noqa: PLR2004  a venue chooses labels
+            label = "other"
+        count = self._untold.get(label, 0) + 1
+        if ts - self._told.get(label, -_FAULT_EVERY_NS) < _FAULT_EVERY_NS:
+            self._untold[label] = count
+            return 0
+        self._told[label] = ts
+        self._untold[label] = 0
+        return count
+
+
+def _read_cursor(kept: bytes | None) -> int | None:
+    """Return the cursor's time; one that cannot be read counts as none."""
+    if kept is None:
+        return None
+    try:
+        return int(kept)
+    except ValueError:
+        _log.warning("the cursor is unreadable and ignored")
+        return None
+
+
+def _nothing() -> None:
+    """Hold nobody back: no feed is attached yet."""

@@ -1,0 +1,175 @@
+"""Decides what the bus gets when: at once, from memory, or from the log.
+
+```text
+          room                       bound passed, archive there
+ LIVE ◀──────────▶ queue in memory ─────────────────────────────▶ BEHIND: read the log
+   ▲                     │ no archive: the oldest are dropped and declared      │
+   └─────────────────────┴───────────────── caught up ◀─────────────────────────┘
+```
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ssmd_core.clock import iso
+from ssmd_core.metrics import Metrics
+from ssmd_core.sink import Message, Transport
+
+__all__ = ["Publisher"]
+
+_MESSAGE_COST = 400
+"""Bytes that a message waiting in memory costs beside its payload."""
+_PAUSE_AT_MESSAGES = 8_192
+_RESUME_AT_MESSAGES = 2_048
+ARCHIVED_LIMIT_BYTES = 8 * 1024 * 1024
+MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Publisher:
+    """The queue before one transport, in order, bounded.
+
+    Args:
+        transport: where messages go; asked for room first.
+        metrics: backlog and drops are counted here.
+        report: the ledger.
+        archived: an archive holds every frame, so that memory may be given up.
+        limit_bytes: bound of the queue.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        metrics: Metrics,
+        report: Callable[..., Any],
+        *,
+        archived: bool,
+        limit_bytes: int | None = None,
+    ) -> None:
+        self._transport = transport
+        self._metrics = metrics
+        self._report = report
+        self._archived = archived
+        default = ARCHIVED_LIMIT_BYTES if archived else MEMORY_LIMIT_BYTES
+        self._limit = limit_bytes or default
+        self._queue: deque[Message] = deque()
+        self._queue_bytes = 0
+        self.behind_from: int | None = None
+        """None while live; else the receipt time up to which the bus has been given all."""
+        self.lost = 0
+        """Messages dropped that no archive holds."""
+        self._dropped = 0
+        self._dropped_from = 0
+        self._dropped_to = 0
+
+    # ── in ───────────────────────────────────────────────────────────────────────
+
+    def submit(self, messages: Sequence[Message]) -> None:
+        """Publish live messages, or queue them behind what waits."""
+        if not messages or self.behind_from is not None:
+            return
+        if not self._queue and len(messages) <= self._transport.room():
+            self._transport.publish(messages)
+            return
+        self._queue.extend(messages)
+        self._queue_bytes += sum(len(m.payload) + _MESSAGE_COST for m in messages)
+        self.pump()
+        if self._queue_bytes > self._limit:
+            self._overflow()
+        self._metrics.backlog_bytes = self._queue_bytes
+
+    def submit_status(self, message: Message) -> None:
+        """Publish a ledger line. Lines are not read back from the log: they always queue."""
+        if self.behind_from is None:
+            self.submit([message])
+        elif self._transport.room() > 0:
+            self._transport.publish([message])
+
+    def pump(self) -> None:
+        """Give the transport what it has room for."""
+        while self._queue:
+            room = min(self._transport.room(), len(self._queue))
+            if room <= 0:
+                break
+            part = [self._queue.popleft() for _ in range(room)]
+            self._queue_bytes -= sum(len(m.payload) + _MESSAGE_COST for m in part)
+            self._transport.publish(part)
+        self._metrics.backlog_bytes = self._queue_bytes
+        if not self._queue:
+            self._declare_dropped()
+
+    # ── what the pipeline asks ───────────────────────────────────────────────────
+
+    def wants_pause(self, *, paused: bool) -> bool:
+        """Say whether reading should pause: the bus is there, but slower than the venue."""
+        if not self._transport.connected() or self.behind_from is not None:
+            return False
+        return len(self._queue) > (_RESUME_AT_MESSAGES if paused else _PAUSE_AT_MESSAGES)
+
+    def position(self, head_ts: int) -> int:
+        """Return the receipt time up to which everything is acknowledged, for the cursor."""
+        places = [head_ts]
+        if self.behind_from is not None:
+            places.append(self.behind_from)
+        if self._queue:
+            places.append(self._queue[0].ts - 1)
+        unacked = self._transport.oldest_unacked()
+        if unacked is not None:
+            places.append(unacked - 1)
+        return min(places)
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait in memory."""
+        return len(self._queue)
+
+    def fall_behind(self, from_ts: int) -> None:
+        """Give memory up: the log goes on from ``from_ts``."""
+        self._queue.clear()
+        self._queue_bytes = self._metrics.backlog_bytes = 0
+        self.behind_from = from_ts
+
+    def caught_up(self) -> None:
+        """Go on live."""
+        self.behind_from = None
+
+    def close(self) -> None:
+        """Count what is given up at the end."""
+        if not self._archived:
+            while self._queue:
+                self._drop_oldest()
+            self.lost += self._metrics.unacked
+        self._declare_dropped()
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def _overflow(self) -> None:
+        if self._archived:
+            self.fall_behind(self._queue[0].ts - 1)
+            return
+        while self._queue_bytes > self._limit:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        message = self._queue.popleft()
+        self._queue_bytes -= len(message.payload) + _MESSAGE_COST
+        self._dropped_from = self._dropped_from or message.ts
+        self._dropped_to = message.ts
+        self._dropped += 1
+        self.lost += 1
+        self._metrics.dropped.add("bus_backlog")
+
+    def _declare_dropped(self) -> None:
+        if self._dropped:
+            count, self._dropped = self._dropped, 0
+            from_ts, self._dropped_from = self._dropped_from, 0
+            self._report(
+                "dropped",
+                sink="transport",
+                reason="the bus was away for longer than memory holds, and there is no archive",
+                messages=count,
+                from_ts=iso(from_ts),
+                to_ts=iso(self._dropped_to),
+            )
