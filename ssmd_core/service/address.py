@@ -1,0 +1,107 @@
+"""Where the health port listens: reads an address and takes it before anything connects."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from typing import Any, NamedTuple
+
+from ssmd_core.errors import BindError, UsageError
+
+__all__ = ["ANY", "Address", "bind", "parse_address"]
+
+ANY = "0.0.0.0"  # noqa: S104  a probe comes from another host
+_BACKLOG = 64
+_MAX_PORT = 65_535
+
+
+class Address(NamedTuple):
+    """A host and a port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return ``host:port``, with brackets around an IPv6 host."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every IPv4 interface).
+
+    Raises:
+        UsageError: no port, a port out of range, or an IPv6 host without brackets.
+    """
+    host, separator, port = text.strip().rpartition(":")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
+        raise UsageError(
+            f"health address {text!r}: a port from 0 to {_MAX_PORT} must follow the last colon; "
+            "write HOST:PORT, such as 0.0.0.0:8080"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        return Address(host[1:-1], int(port))
+    if ":" in host:
+        raise UsageError(
+            f"health address {text!r}: an IPv6 host stands in brackets; write [{host}]:{port}"
+        )
+    return Address(host or ANY, int(port))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on the address; IPv4 where a name has both families.
+
+    It listens at once, because two sockets with SO_REUSEADDR can hold the same address
+    as long as neither does.
+
+    Raises:
+        BindError: the name is unknown, or the port is taken or not allowed.
+    """
+    address = Address(host, port)
+    failure: OSError | None = None
+    for family, sockaddr in _resolve(address):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # "::" serves IPv4 too where the system has it.
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(sockaddr)
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            sock.close()
+            failure = failure or error
+        else:
+            sock.settimeout(0)
+            return sock
+    raise BindError(f"health address {address}: {_reason(failure)}") from failure
+
+
+def _resolve(address: Address) -> list[tuple[socket.AddressFamily, Any]]:
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise BindError(
+            f"health address {address}: the host is not known here ({error}); "
+            f"{ANY} listens on every interface"
+        ) from error
+    families = [(family, sockaddr) for family, _, _, _, sockaddr in found]
+    return sorted(families, key=lambda entry: entry[0] != socket.AF_INET)
+
+
+def _reason(failure: OSError | None) -> str:
+    match failure:
+        case OSError(errno=errno.EADDRINUSE):
+            return "the port is taken by another process; choose another with --health-addr"
+        case OSError(errno=errno.EACCES):
+            return "this user may not take the port; choose one from 1024 on"
+        case OSError(errno=errno.EADDRNOTAVAIL):
+            return f"no interface of this machine has that address; {ANY} listens on every one"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case _:
+            return "the name resolves to no address"
