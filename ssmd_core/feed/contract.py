@@ -305,6 +305,16 @@ class _Parser(ABC):
                 out.append(malformed(error))
         return out
 
+    def new_state(self, plan: ConnectionPlan) -> Any:  # noqa: ARG002  for overriders
+        """Return the feed's own memory of one connection."""
+        return None
+
+    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:  # noqa: ARG002
+        """Answer a rare fact. By default an overdue reply resets the connection."""
+        if isinstance(event, ReplyOverdue):
+            return (Reset(reason="no reply to a subscription"),)
+        return ()
+
 
 class WebSocketFeed(_Parser):
     """A venue behind a WebSocket: nine feeds of ten.
@@ -322,19 +332,9 @@ class WebSocketFeed(_Parser):
     def endpoint(self, plan: ConnectionPlan) -> Endpoint:
         """Return where to connect. Called for every attempt."""
 
-    def new_state(self, plan: ConnectionPlan) -> Any:  # noqa: ARG002  for overriders
-        """Return the feed's own memory of one connection."""
-        return None
-
     @abstractmethod
     def on_open(self, session: Session) -> Iterable[Action]:
         """Return what to send once the connection is open, usually subscriptions."""
-
-    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:  # noqa: ARG002
-        """Answer a rare fact. By default an overdue reply resets the connection."""
-        if isinstance(event, ReplyOverdue):
-            return (Reset(reason="no reply to a subscription"),)
-        return ()
 
     def classify(self, error: Exception) -> Verdict:
         """Say what a failed attempt means; 401 and 403 at the handshake are fatal."""
@@ -351,8 +351,13 @@ def malformed(error: Exception) -> Parsed:
 class FrameSender(Protocol):
     """Where a ``Feed`` puts what it receives."""
 
-    async def send(self, frames: Sequence[bytes], *, conn: int = 0) -> None:
-        """Take frames in order of receipt; waits while the sinks cannot keep up."""
+    async def send(
+        self, frames: Sequence[bytes], *, conn: int = 0, binary: frozenset[int] = frozenset()
+    ) -> None:
+        """Take frames in order of receipt; waits while the sinks cannot keep up.
+
+        ``binary`` are the positions of frames that are no text: archived raw, not parsed.
+        """
         ...
 
 

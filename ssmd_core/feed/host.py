@@ -1,62 +1,32 @@
-"""Keeps the connections of a feed up: dial, watch, reconnect, pause, stop.
-
-The watchdog is a task of its own, outside the task that it watches, and its
-deadlines are absolute.
-"""
+"""All connections of a WebSocket feed: started, held back, stopped and summed up together."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-import structlog
 
-from ssmd_core.clock import NS, Clock, ReceiptClock
-from ssmd_core.errors import ConnectionEnded, CredentialsRefused
-from ssmd_core.feed.contract import ConnectionPlan, Endpoint, Verdict, WebSocketFeed
-from ssmd_core.feed.policy import (
-    PING_EVERY_SECONDS,
-    Backoff,
-    Liveness,
-    SilencePatience,
-)
-from ssmd_core.feed.session import FeedSession, Intake
-from ssmd_core.feed.states import State, Step
-from ssmd_core.feed.subscriptions import Counts, Refusal
-from ssmd_core.feed.websocket import Connection, dial
+from ssmd_core.errors import CredentialsRefused
+from ssmd_core.feed.contract import WebSocketFeed
+from ssmd_core.feed.link import HostParts, Link
+from ssmd_core.feed.states import State
+from ssmd_core.feed.subscriptions import Counts
 from ssmd_core.metrics import Metrics
 
-__all__ = ["FeedHost", "HostParts"]
-
-_log = structlog.get_logger("ssmd.feed")
-_REFUSED_RETRY_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostParts:
-    """What a host works with; tests pass their own."""
-
-    intake: Intake
-    receipt: ReceiptClock
-    clock: Clock
-    metrics: Metrics
-    rng: random.Random = field(default_factory=random.Random)
+__all__ = ["FeedHost"]
 
 
 class FeedHost:
     """All connections of one WebSocket feed."""
 
     def __init__(self, feed: WebSocketFeed, parts: HostParts) -> None:
-        self._links = [_Link(feed, plan, parts, self) for plan in feed.connections()]
+        self._links = [Link(feed, plan, parts, self) for plan in feed.connections()]
         self._metrics = parts.metrics
         self.paused = False
-        self.stopping = anyio.Event()
         self.accepted_once = False
-        """A venue that accepted us before and refuses now gets slow retries, not exit 3."""
+        self._stop = anyio.Event()
+        self._fatal: CredentialsRefused | None = None
 
     async def run(self) -> None:
         """Capture until ``stop``.
@@ -68,8 +38,20 @@ class FeedHost:
             for link in self._links:
                 tasks.start_soon(link.run, tasks)
             tasks.start_soon(self._tick)
-            await self.stopping.wait()
+            await self._stop.wait()
             tasks.cancel_scope.cancel()
+        if self._fatal is not None:
+            raise self._fatal
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._stop.is_set()
+
+    def give_up(self, error: CredentialsRefused) -> None:
+        """End the run with this error."""
+        self._fatal = error
+        self._stop.set()
 
     def pause(self) -> None:
         """Stop reading on every connection: the sinks cannot keep up."""
@@ -88,7 +70,7 @@ class FeedHost:
         self.paused = True
         for link in self._links:
             link.stop()
-        self.stopping.set()
+        self._stop.set()
 
     async def close(self, within_seconds: float) -> None:
         """Close the sockets with 1000."""
@@ -133,254 +115,9 @@ class FeedHost:
             await anyio.sleep(1.0)
 
 
-class _Link:
-    """One connection plan, through all its sessions."""
-
-    def __init__(
-        self, feed: WebSocketFeed, plan: ConnectionPlan, parts: HostParts, host: FeedHost
-    ) -> None:
-        self.plan = plan
-        self._feed = feed
-        self._parts = parts
-        self._host = host
-        self._backoff = Backoff(rng=parts.rng)
-        self._patience = SilencePatience(plan.silent_seconds)
-        self._tasks: Any = None
-        self._liveness: Liveness | None = None
-        self._trouble = "not connected yet"
-        self.connection: Connection | None = None
-        self.session = self._new_session()
-
-    # ── life ─────────────────────────────────────────────────────────────────────
-
-    async def run(self, tasks: Any) -> None:
-        self._tasks = tasks
-        while True:
-            live_from = self.monotonic()
-            why = await self._connect_and_capture()
-            live_seconds = self.monotonic() - live_from if self.session.frames else 0.0
-            self.session.close(why)
-            self.connection = None
-            self._trouble = str(why)
-            self._parts.metrics.reconnects.add(why.cause)
-            if why.cause == "silent":
-                self._patience.grow()
-            wait = self._wait_for(why, live_seconds)
-            _log.warning("connection ended", conn=self.plan.conn, why=str(why), retry_seconds=wait)
-            await anyio.sleep(wait)
-            self.session = self._new_session()
-
-    def _wait_for(self, why: ConnectionEnded, live_seconds: float) -> float:
-        if self._feed.classify(why) is Verdict.FATAL:
-            if not self._host.accepted_once:
-                raise CredentialsRefused(f"the venue refused the credentials: {why.detail}")
-            return max(_REFUSED_RETRY_SECONDS, self._backoff.next_seconds())
-        return self._backoff.next_seconds(live_seconds)
-
-    async def _connect_and_capture(self) -> ConnectionEnded:
-        try:
-            endpoint = self._feed.endpoint(self.plan)
-            await self._dial(endpoint)
-        except ConnectionEnded as why:
-            return why
-        except Exception as error:
-            _log.exception("the feed could not say where to connect", conn=self.plan.conn)
-            return ConnectionEnded("feed_error", repr(error))
-        return await self._capture(_public_url(endpoint.url))
-
-    async def _dial(self, endpoint: Endpoint) -> None:
-        life = self.session.life
-        life.step(Step.DIAL)
-        self.connection = await dial(endpoint, self, on_reached=lambda: life.step(Step.REACHED))
-        self._host.accepted_once = True
-
-    async def _capture(self, url: str) -> ConnectionEnded:
-        connection = self.connection
-        if connection is None:  # stopped between the handshake and here
-            return ConnectionEnded("stopped")
-        self._liveness = Liveness(self.plan.stale_seconds, self.monotonic())
-        self.set_paused()
-        try:
-            self.session.open(self, url)
-            connection.start()
-            async with anyio.create_task_group() as watch:
-                watch.start_soon(self._watch, connection)
-                why = await connection.ended
-                watch.cancel_scope.cancel()
-        except Exception as error:
-            _log.exception("the session failed", conn=self.plan.conn)
-            why = ConnectionEnded("internal", repr(error))
-            connection.abort(why)
-        return why
-
-    async def _watch(self, connection: Connection) -> None:
-        """Look at the clocks once a second, from outside the connection's own callbacks."""
-        beat = self._feed.heartbeat
-        next_ping = self.monotonic() + PING_EVERY_SECONDS
-        next_beat = self.monotonic() + beat.every_seconds if beat else float("inf")
-        while True:
-            await anyio.sleep(0.25)
-            now = self.monotonic()
-            overdue = self._overdue(connection, now)
-            if overdue is not None:
-                self._declare_stale(overdue.cause, overdue.detail)
-                connection.abort(ConnectionEnded(overdue.cause, overdue.detail))
-                return
-            self.session.on_tick(now)
-            if now >= next_ping:
-                connection.ping()
-                self._note_ping(now)
-                next_ping = now + PING_EVERY_SECONDS
-            if beat and now >= next_beat:
-                connection.send(beat.payload)
-                next_beat = now + beat.every_seconds
-
-    def _overdue(self, connection: Connection, now: float) -> Any:
-        live = self._liveness
-        if live is None:
-            return None
-        if self._host.paused:
-            # We do not read, so the venue's silence is our own doing.
-            live.bytes_at = live.data_at = now
-            live.ping_at = None
-            return None
-        if connection.unsent_bytes() == 0:
-            live.stuck_since = None
-        elif live.stuck_since is None:
-            live.stuck_since = now
-        silent = self._patience.current() if self.session.life.state is State.LIVE else None
-        return live.overdue(now, silent)
-
-    def _declare_stale(self, cause: str, detail: str) -> None:
-        self._parts.intake.report(
-            "stale",
-            session=self.session.id,
-            conn=self.plan.conn,
-            cause=cause,
-            detail=detail,
-            last_ts=self.session.last_ts or None,
-        )
-
-    def _note_ping(self, now: float) -> None:
-        if self._liveness is not None and self._liveness.ping_at is None:
-            self._liveness.ping_at = now
-
-    def set_paused(self) -> None:
-        """Bring the socket in line with the host's pause."""
-        if self.connection is None:
-            return
-        if self._host.paused:
-            self.connection.pause()
-        else:
-            self.connection.resume()
-
-    def stop(self) -> None:
-        """Read no more; the session ends here."""
-        if self.connection is not None:
-            self.connection.pause()
-        if self.session.life.state in {State.SUBSCRIBING, State.LIVE}:
-            self.session.life.step(Step.STOP)
-        self.session.close(ConnectionEnded("stopped", code=1000))
-
-    # ── the driver's listener ────────────────────────────────────────────────────
-
-    def on_bytes(self, count: int) -> None:
-        self._parts.metrics.received_bytes += count
-        self._parts.metrics.last_activity_ns = self._parts.clock.wall_ns()
-        if self._liveness is not None:
-            self._liveness.bytes_at = self.monotonic()
-
-    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> None:
-        if self._host.stopping.is_set():
-            return
-        if self.session.on_frames(frames, binary) and self._liveness is not None:
-            self._liveness.data_at = self._liveness.bytes_at
-            self._patience.reset()
-
-    def on_pong(self) -> None:
-        if self._liveness is not None:
-            self._liveness.ping_at = None
-
-    # ── the session's wire ───────────────────────────────────────────────────────
-
-    def send(self, data: bytes) -> None:
-        if self.connection is not None:
-            self.connection.send(data)
-
-    def abort(self, why: ConnectionEnded) -> None:
-        if self.connection is not None:
-            self.connection.abort(why)
-
-    def call_later(self, seconds: float, name: str) -> None:
-        session = self.session
-
-        async def fire() -> None:
-            await anyio.sleep(seconds)
-            if session is self.session:
-                session.on_timer(name)
-
-        self._tasks.start_soon(fire)
-
-    def monotonic(self) -> float:
-        return self._parts.clock.monotonic_ns() / NS
-
-    # ── what operators see ───────────────────────────────────────────────────────
-
-    def reasons(self) -> Iterator[str]:
-        name = f"connection {self.plan.conn}"
-        match self.session.life.state:
-            case State.LIVE:
-                for refusal in self._refusals():
-                    yield f"{name}: {refusal.channel} refused: {refusal.code} {refusal.reason}"
-            case State.SUBSCRIBING:
-                yield f"{name}: waiting for the venue to confirm subscriptions"
-            case state:
-                yield f"{name}: {state.value}; {self._trouble}"
-
-    def _refusals(self) -> Iterator[Refusal]:
-        yield from self.session.subscriptions.refusals.values()
-
-    def quiet_seconds(self) -> float | None:
-        """Return how long no data came, when that is longer than a minute."""
-        if self._liveness is None or self.session.life.state is not State.LIVE:
-            return None
-        quiet = self.monotonic() - self._liveness.data_at
-        return quiet if quiet > 60.0 else None  # noqa: PLR2004  a minute, see above
-
-    def status(self) -> dict[str, Any]:
-        session = self.session
-        counts = session.subscriptions.counts()
-        return {
-            "conn": self.plan.conn,
-            "session": session.id,
-            "state": session.life.state.value,
-            "frames": session.frames,
-            "channels": {str(sid): name for sid, name in session.channels.items()},
-            "last_sequence": {str(s): n for s, n in session.tracker.last_numbers().items()},
-            "requested": counts.requested,
-            "confirmed": counts.confirmed,
-            "refused": [
-                {"channel": r.channel, "code": r.code, "reason": r.reason}
-                for r in self._refusals()
-            ],
-            "last_error": self._trouble if session.life.state is not State.LIVE else None,
-        }
-
-    def _new_session(self) -> FeedSession:
-        parts = self._parts
-        return FeedSession(self._feed, self.plan, parts.intake, parts.receipt, parts.metrics)
-
-
 def _sum_up(totals: list[Counts], metrics: Metrics) -> None:
     metrics.subscriptions_requested = sum(c.requested for c in totals)
     metrics.subscriptions_confirmed = sum(c.confirmed for c in totals)
     metrics.subscriptions_refused = sum(c.refused for c in totals)
     metrics.markets_requested = sum(c.markets_requested for c in totals)
     metrics.markets_subscribed = sum(c.markets_confirmed for c in totals)
-
-
-def _public_url(url: str) -> str:
-    """Leave out user, password and query: they may hold secrets."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))

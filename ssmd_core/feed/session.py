@@ -88,7 +88,7 @@ class FeedSession:
 
     def __init__(
         self,
-        feed: WebSocketFeed,
+        feed: WebSocketFeed | Feed,
         plan: ConnectionPlan,
         intake: Intake,
         clock: ReceiptClock,
@@ -117,17 +117,21 @@ class FeedSession:
 
     @property
     def plan(self) -> ConnectionPlan:
+        """What this connection was made for."""
         return self._plan
 
     @property
     def channels(self) -> Mapping[Hashable, str]:
+        """Channel id → channel name, confirmed ones."""
         return self.subscriptions.channels
 
     def next_id(self) -> int:
+        """Return a request id not used before."""
         self._requests += 1
         return self._requests
 
     def now_ns(self) -> int:
+        """Receipt time now."""
         return self._clock.now_ns()
 
     # ── life ─────────────────────────────────────────────────────────────────────
@@ -138,7 +142,8 @@ class FeedSession:
         self.life.step(Step.ACCEPTED)
         self.opened_ts = self._clock.now_ns()
         self._report("session_opened", endpoint=url, **self._intake.place())
-        self.perform(self._feed.on_open(self))
+        if isinstance(self._feed, WebSocketFeed):
+            self.perform(self._feed.on_open(self))
         self._settle()
 
     def close(self, why: ConnectionEnded) -> None:

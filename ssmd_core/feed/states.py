@@ -64,5 +64,7 @@ class Life:
         try:
             self.state = _TABLE[self.state, step]
         except KeyError:
-            raise RuntimeError(f"a connection that is {self.state.value} cannot {step.value}") from None
+            raise RuntimeError(
+                f"a connection that is {self.state.value} cannot {step.value}"
+            ) from None
         return self.state

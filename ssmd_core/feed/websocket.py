@@ -124,22 +124,26 @@ class Connection(asyncio.Protocol):
     # ── what asyncio calls ───────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; let the kernel notice a dead peer too."""
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
+        """Take what a wake-up brought."""
         self._listener.on_bytes(len(data))
         self._protocol.receive_data(data)
         self._advance()
 
     def eof_received(self) -> bool:
+        """Take the end of the stream; asyncio then closes the transport."""
         self._protocol.receive_eof()
         self._advance()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits how it ended."""
         if self._protocol.state is not CONNECTING:
             self._protocol.receive_eof()
         why = self._why or self._reason(exc)

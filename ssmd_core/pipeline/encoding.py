@@ -29,9 +29,7 @@ class Encoding:
         self._kinds = encoder.kinds
         self._schema = encoder.label
 
-    def messages(
-        self, batch: Batch, parsed: Sequence[Parsed], origin: str = ""
-    ) -> list[Message]:
+    def messages(self, batch: Batch, parsed: Sequence[Parsed], origin: str = "") -> list[Message]:
         """Return the messages of a batch in order. What the schema has no struct for is left."""
         out: list[Message] = []
         for index, said in enumerate(parsed):

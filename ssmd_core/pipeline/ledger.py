@@ -15,23 +15,25 @@ from ssmd_core.sink import Storage
 
 __all__ = ["EVENTS", "Ledger"]
 
-EVENTS = frozenset({
-    "session_opened",
-    "session_closed",
-    "session_carried",
-    "subscribed",
-    "refused",
-    "gap",
-    "stale",
-    "paused",
-    "resumed",
-    "dropped",
-    "repaired",
-    "sink_failed",
-    "sink_recovered",
-    "clock_stepped",
-    "rotated",
-})
+EVENTS = frozenset(
+    {
+        "session_opened",
+        "session_closed",
+        "session_carried",
+        "subscribed",
+        "refused",
+        "gap",
+        "stale",
+        "paused",
+        "resumed",
+        "dropped",
+        "repaired",
+        "sink_failed",
+        "sink_recovered",
+        "clock_stepped",
+        "rotated",
+    }
+)
 """The words that stand in ``event``; docs/start-here.md says what each carries."""
 
 _MAX_HELD = 10_000

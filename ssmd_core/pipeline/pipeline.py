@@ -97,7 +97,7 @@ class Pipeline:
             return
         kept = _read_cursor(self._parts.storage.load(_CURSOR))
         if kept is not None and kept < last_ts:
-            self.publisher.fall_behind(kept)
+            self.publisher.resume_from(kept)
         self._cursor = last_ts if kept is None else kept
 
     # ── the feed's intake ────────────────────────────────────────────────────────
@@ -258,8 +258,8 @@ class Pipeline:
             self._pause_declared = True
             self.ledger.write("paused", reason="the bus takes less than the venue sends")
         kept_long = self.archiver is not None and paused_seconds > _MAX_PAUSE_SECONDS
-        if kept_long and self.archiver is not None and self.publisher.behind_from is None:
-            self.publisher.fall_behind(self.publisher.position(self.archiver.head_ts))
+        if kept_long:
+            self.publisher.fall_behind()
         if not self.publisher.wants_pause(paused=True):
             self._let_go()
 

@@ -125,11 +125,16 @@ class Publisher:
         """How many messages wait in memory."""
         return len(self._queue)
 
-    def fall_behind(self, from_ts: int) -> None:
-        """Give memory up: the log goes on from ``from_ts``."""
-        self._queue.clear()
-        self._queue_bytes = self._metrics.backlog_bytes = 0
-        self.behind_from = from_ts
+    def resume_from(self, position: int) -> None:
+        """Begin behind: the log holds frames after ``position`` that the bus has not."""
+        self.behind_from = position
+
+    def fall_behind(self) -> None:
+        """Give memory up; the log goes on from the oldest message that waits."""
+        if self._queue:
+            self.behind_from = self._queue[0].ts - 1
+            self._queue.clear()
+            self._queue_bytes = self._metrics.backlog_bytes = 0
 
     def caught_up(self) -> None:
         """Go on live."""
@@ -147,7 +152,7 @@ class Publisher:
 
     def _overflow(self) -> None:
         if self._archived:
-            self.fall_behind(self._queue[0].ts - 1)
+            self.fall_behind()
             return
         while self._queue_bytes > self._limit:
             self._drop_oldest()
