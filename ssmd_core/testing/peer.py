@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -69,7 +69,7 @@ class Peer(asyncio.Protocol):
         self._skips: deque[tuple[int, bytes]] = deque()
         self._protocol = ServerProtocol(
             extensions=[ServerPerMessageDeflateFactory()] if host.compression else None,
-            subprotocols=[Subprotocol(name) for name in host.subprotocols] or None,
+            select_subprotocol=_first_known(host.subprotocols),
             max_size=_MAX_COMMAND_BYTES,
             logger=_LOG,
         )
@@ -257,3 +257,14 @@ class Peer(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+
+def _first_known(
+    known: Sequence[str],
+) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None]:
+    """Agree on the first subprotocol offered that is known; a client may offer none."""
+
+    def select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        return next((name for name in offered if name in known), None)
+
+    return select

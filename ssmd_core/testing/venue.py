@@ -46,7 +46,7 @@ class LoopbackVenue:
     Args:
         recording: what to play; an iterable of frames is played once at full speed.
         face: how the venue behaves; by default it sends everything to everyone.
-        silent: begin without data; ``resume`` starts the recording.
+        silent: begin without data; ``play`` starts the recording.
         ping_seconds: a WebSocket ping so often; None sends none.
         compression: accept permessage-deflate where a client offers it.
         keep: keep the messages sent, for comparison; counts are kept always.
@@ -96,7 +96,16 @@ class LoopbackVenue:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        # Only a cancellation is the task group's business: a failed test shall show its
+        # own exception, and a broken face its own, not a group around either.
+        cancelled = exc is not None and not isinstance(exc, Exception)
+        try:
+            if cancelled:
+                return await self._stack.__aexit__(exc_type, exc, traceback)
+            await self._stack.aclose()
+        except BaseExceptionGroup as group:
+            raise _only_one_of(group) from None
+        return None
 
     @property
     def url(self) -> str:
@@ -146,8 +155,13 @@ class LoopbackVenue:
     # ── what is played ───────────────────────────────────────────────────────────
 
     def silence(self) -> None:
-        """Send no data until ``resume``; pings and replies go on."""
+        """Send no data until ``play`` or ``resume``; pings and replies go on."""
         self._player.silent = True
+
+    def play(self) -> None:
+        """End a silence."""
+        self._player.silent = False
+        self._pulse.beat()
 
     def flood(self, count: int) -> None:
         """Play the next ``count`` frames as fast as possible."""
@@ -264,6 +278,13 @@ class LoopbackVenue:
         while True:
             await anyio.sleep(seconds)
             self.ping(self.face.ping_body)
+
+
+def _only_one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner
 
 
 def _bound_socket(port: int = 0) -> socket.socket:
