@@ -98,15 +98,18 @@ async def test_the_recording_stands_still_between_two_clients():
 
 
 async def test_clients_hear_the_same_recording_each_with_its_own_numbers():
-    async with LoopbackVenue(FRAMES, CountingFace(), silent=True) as venue:
-        async with dial(venue) as one, dial(venue) as two:
-            await one.send("one")
-            await two.send("two")
-            await venue.listening(2)
-            venue.resume()
-            expected = [b"%d:%b" % (n + 1, frame) for n, frame in enumerate(FRAMES)]
-            assert (await receive(one, 51))[1:] == expected
-            assert (await receive(two, 51))[1:] == expected
+    async with (
+        LoopbackVenue(FRAMES, CountingFace(), silent=True) as venue,
+        dial(venue) as one,
+        dial(venue) as two,
+    ):
+        await one.send("one")
+        await two.send("two")
+        await venue.listening(2)
+        venue.resume()
+        expected = [b"%d:%b" % (n + 1, frame) for n, frame in enumerate(FRAMES)]
+        assert (await receive(one, 51))[1:] == expected
+        assert (await receive(two, 51))[1:] == expected
 
 
 async def test_a_rate_spreads_the_frames_over_several_writes():
@@ -128,22 +131,23 @@ async def test_a_loop_never_ends():
 
 async def test_a_slow_reader_holds_the_recording_up_instead_of_filling_memory():
     frames = Recording([b"x" * 10_000] * 20_000)
-    async with LoopbackVenue(frames, keep=False) as venue:
-        async with connect(venue.url, max_queue=1) as ws:
-            await receive(ws, 1)
-            assert not venue.ended
-            played = venue.played
-            assert played < 20_000
-            await receive(ws, played)
-            await venue.until(lambda: venue.played > played)
-            ws.transport.abort()
+    async with LoopbackVenue(frames, keep=False) as venue, connect(venue.url, max_queue=1) as ws:
+        await receive(ws, 1)
+        assert not venue.ended
+        played = venue.played
+        assert played < 20_000
+        await receive(ws, played)
+        await venue.until(lambda: venue.played > played)
+        ws.transport.abort()
 
 
 async def test_compressed_frames_are_the_same_frames():
-    async with LoopbackVenue(FRAMES, compression=True) as venue:
-        async with dial(venue, compression="deflate") as ws:
-            assert ws.protocol.extensions
-            assert await receive(ws, len(FRAMES)) == FRAMES
+    async with (
+        LoopbackVenue(FRAMES, compression=True) as venue,
+        dial(venue, compression="deflate") as ws,
+    ):
+        assert ws.protocol.extensions
+        assert await receive(ws, len(FRAMES)) == FRAMES
 
 
 # ── what it keeps ────────────────────────────────────────────────────────────────
@@ -209,9 +213,11 @@ async def test_the_face_refuses_with_status_and_body():
 
 
 async def test_a_subprotocol_is_agreed_upon():
-    async with LoopbackVenue((), CountingFace()) as venue:
-        async with dial(venue, subprotocols=["acme.v1"]) as ws:
-            assert ws.subprotocol == "acme.v1"
+    async with (
+        LoopbackVenue((), CountingFace()) as venue,
+        dial(venue, subprotocols=["acme.v1"]) as ws,
+    ):
+        assert ws.subprotocol == "acme.v1"
 
 
 async def test_handshakes_are_refused_until_resume():
@@ -308,21 +314,23 @@ async def test_a_close_carries_code_and_reason():
 
 
 async def test_silence_stops_data_while_pings_and_replies_go_on():
-    async with LoopbackVenue(Recording(FRAMES, rate=500), CountingFace()) as venue:
-        async with dial(venue) as ws:
-            await ws.send("a")
-            await receive(ws, 3)
-            venue.silence()
-            played = venue.clients[0].data_count
-            await receive(ws, played - 2)
-            await ws.send("b")
-            assert await receive(ws, 1) == [b"ok:b"]
-            await (await ws.ping())
-            venue.ping(b"alive")
-            await venue.until(lambda: b"alive" in venue.clients[0].pongs)
-            assert venue.clients[0].data_count == played
-            venue.resume()
-            assert await receive(ws, 1) == [b"%d:%b" % (played + 1, FRAMES[played])]
+    async with (
+        LoopbackVenue(Recording(FRAMES, rate=500), CountingFace()) as venue,
+        dial(venue) as ws,
+    ):
+        await ws.send("a")
+        await receive(ws, 3)
+        venue.silence()
+        played = venue.clients[0].data_count
+        await receive(ws, played - 2)
+        await ws.send("b")
+        assert await receive(ws, 1) == [b"ok:b"]
+        await (await ws.ping())
+        venue.ping(b"alive")
+        await venue.until(lambda: b"alive" in venue.clients[0].pongs)
+        assert venue.clients[0].data_count == played
+        venue.resume()
+        assert await receive(ws, 1) == [b"%d:%b" % (played + 1, FRAMES[played])]
 
 
 async def test_a_half_open_connection_says_nothing_until_resume():
@@ -415,17 +423,16 @@ async def test_only_matching_frames_are_skipped():
 
 
 async def test_errors_take_the_place_of_data_and_data_comes_back():
-    async with LoopbackVenue(Recording(FRAMES, rate=500), silent=True) as venue:
-        async with dial(venue) as ws:
-            await venue.listening()
-            venue.errors_only(b'{"type":"error"}')
-            venue.play()
-            assert await receive(ws, 3) == [b'{"type":"error"}'] * 3
-            venue.resume()
-            with anyio.fail_after(10):
-                while (message := await ws.recv(decode=False)) == b'{"type":"error"}':
-                    pass
-            assert message == FRAMES[0]
+    async with LoopbackVenue(Recording(FRAMES, rate=500), silent=True) as venue, dial(venue) as ws:
+        await venue.listening()
+        venue.errors_only(b'{"type":"error"}')
+        venue.play()
+        assert await receive(ws, 3) == [b'{"type":"error"}'] * 3
+        venue.resume()
+        with anyio.fail_after(10):
+            while (message := await ws.recv(decode=False)) == b'{"type":"error"}':
+                pass
+        assert message == FRAMES[0]
 
 
 async def test_lost_replies_are_carried_out_all_the_same():
