@@ -90,10 +90,10 @@ class Archiver:
     def _try(self, batch: Batch) -> bool:
         try:
             self._storage.append(batch)
-        except StorageFailed as error:
+        except Exception as error:  # noqa: BLE001  also a stranger's storage gets its retry
             if not self._failed:
-                self._failed = str(error)
-                self._report("sink_failed", sink="storage", reason=str(error))
+                self._failed = str(error) if isinstance(error, StorageFailed) else repr(error)
+                self._report("sink_failed", sink="storage", reason=self._failed)
             return False
         self.head_ts = batch.last_ts
         return True

@@ -41,6 +41,9 @@ class Encoding:
                 except RecordError as error:
                     self._metrics.unpublishable.add(str(error))
                     continue
+                except Exception as error:  # noqa: BLE001  an encoder's fault costs one record
+                    self._metrics.unpublishable.add(f"encoder failed: {type(error).__name__}")
+                    continue
                 ts = batch.first_ts + index
                 message_id = self._id(record, ts, further)
                 out.append(

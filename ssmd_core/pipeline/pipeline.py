@@ -28,6 +28,7 @@ _DAY_NS = 86_400 * NS
 _LONG_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 2.0
 """With an archive the venue is not kept waiting longer: the bus falls behind instead."""
+_TICK_SECONDS = 0.25
 _CURSOR = "cursor"
 _FAULT_EVERY_NS = 10 * NS
 _log = structlog.get_logger("ssmd.pipeline")
@@ -47,7 +48,6 @@ class PipelineParts:
     storage: Storage | None
     transport: Transport | None
     encoding: Encoding | None
-    sync_seconds: float = 0.2
     tap: Tap | None = None
 
 
@@ -164,12 +164,12 @@ class Pipeline:
 
     # ── the clockwork ────────────────────────────────────────────────────────────
 
-    async def run(self) -> None:
-        """Sync, retry, keep the cursor; until cancelled."""
+    async def run(self, beat: Callable[[], object]) -> None:
+        """Sync, retry, keep the cursor; until cancelled. Calls ``beat`` as a sign of life."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._tick)
+            tasks.start_soon(self._tick, beat)
             if self._parts.storage is not None:
-                tasks.start_soon(self._keep_durable)
+                tasks.start_soon(self._keep_durable, self._parts.storage)
             if self._catchup is not None:
                 tasks.start_soon(self._catchup.run)
 
@@ -215,14 +215,15 @@ class Pipeline:
         except StorageFailed as error:
             self.archiver.note_failure(str(error))
 
-    async def _keep_durable(self) -> None:
+    async def _keep_durable(self, storage: Storage) -> None:
         while True:
-            await anyio.sleep(self._parts.sync_seconds)
+            await anyio.sleep(storage.sync_seconds)
             await self.sync()
 
-    async def _tick(self) -> None:
+    async def _tick(self, beat: Callable[[], object]) -> None:
         while True:
-            await anyio.sleep(0.25)
+            await anyio.sleep(_TICK_SECONDS)
+            beat()
             now_ns = self._parts.receipt.now_ns()
             if now_ns >= self._midnight:
                 self._turn_day(now_ns)

@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import structlog
+
 from ssmd_core.clock import iso
 from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Message, Transport
 
 __all__ = ["Publisher"]
 
+_log = structlog.get_logger("ssmd.publisher")
 _MESSAGE_COST = 400
 """Bytes that a message waiting in memory costs beside its payload."""
 _PAUSE_AT_MESSAGES = 8_192
@@ -71,7 +74,7 @@ class Publisher:
         if not messages or self.behind_from is not None:
             return
         if not self._queue and len(messages) <= self._transport.room():
-            self._transport.publish(messages)
+            self._give(messages)
             return
         self._queue.extend(messages)
         self._queue_bytes += sum(len(m.payload) + _MESSAGE_COST for m in messages)
@@ -85,7 +88,7 @@ class Publisher:
         if self.behind_from is None:
             self.submit([message])
         elif self._transport.room() > 0:
-            self._transport.publish([message])
+            self._give([message])
 
     def pump(self) -> None:
         """Give the transport what it has room for."""
@@ -95,7 +98,7 @@ class Publisher:
                 break
             part = [self._queue.popleft() for _ in range(room)]
             self._queue_bytes -= sum(len(m.payload) + _MESSAGE_COST for m in part)
-            self._transport.publish(part)
+            self._give(part)
         self._metrics.backlog_bytes = self._queue_bytes
         if not self._queue:
             self._declare_dropped()
@@ -149,6 +152,18 @@ class Publisher:
         self._declare_dropped()
 
     # ── between ──────────────────────────────────────────────────────────────────
+
+    def _give(self, messages: Sequence[Message]) -> None:
+        try:
+            self._transport.publish(messages)
+        except Exception as error:
+            # A stranger's transport must not cost the venue connection.
+            _log.exception("the transport failed to take messages", count=len(messages))
+            self._metrics.dropped.add("transport_error", len(messages))
+            self.lost += 0 if self._archived else len(messages)
+            self._report(
+                "dropped", sink="transport", reason=repr(error), messages=len(messages)
+            )
 
     def _overflow(self) -> None:
         if self._archived:

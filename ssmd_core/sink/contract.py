@@ -90,6 +90,9 @@ class Mark(NamedTuple):
 class Storage(ABC):
     """Keeps frames verbatim, in order, and the coverage ledger beside them."""
 
+    sync_seconds: float = 0.2
+    """How often the host calls ``sync``."""
+
     @abstractmethod
     async def open(self) -> int:
         """Take the lock, repair what a crash left, and return the last ``ts`` kept (0: none).

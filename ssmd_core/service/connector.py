@@ -1,0 +1,437 @@
+"""One connector, from a resolved plan to an exit code: build, run, drain, close."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+
+from ssmd_core import __version__
+from ssmd_core.clock import Clock, ReceiptClock, SystemClock, iso
+from ssmd_core.errors import SsmdError, StorageFailed
+from ssmd_core.feed import WebSocketFeed
+from ssmd_core.feed.host import FeedHost
+from ssmd_core.feed.link import HostParts
+from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.runner import FeedRunner
+from ssmd_core.metrics import Histogram, Metrics
+from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.pipeline import Pipeline, PipelineParts, Tap
+from ssmd_core.service.address import bind
+from ssmd_core.service.http import serve
+from ssmd_core.service.monitored import Readiness
+from ssmd_core.service.pulse import Pulse
+from ssmd_core.sink import (
+    Encoder,
+    Health,
+    Message,
+    Storage,
+    StorageContext,
+    Transport,
+    TransportContext,
+)
+
+if TYPE_CHECKING:
+    from ssmd_core.config import ProcessSettings
+    from ssmd_core.service.plan import RunPlan
+
+__all__ = ["Connector"]
+
+_log = structlog.get_logger("ssmd")
+_CLOSE_SECONDS = 1.0
+_TICK_LIMIT_SECONDS = 30.0
+
+
+class Connector:
+    """One feed into its sinks. Run once.
+
+    Args:
+        plan: what was resolved from the files.
+        settings: the process environment.
+        tap: sees each batch after the sinks took it.
+        clock: where time comes from.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        settings: ProcessSettings,
+        tap: Tap | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._tap = tap
+        self._clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self._pulse = Pulse(self._clock)
+        self._started_ns = self._clock.wall_ns()
+        self._phase = "starting"
+        self._receipt = ReceiptClock(self._clock)
+        self._storage: Storage | None = None
+        self._transport: Transport | None = None
+        self._pipeline: Pipeline | None = None
+        self._host: FeedHost | FeedRunner | None = None
+        self.health_address: str | None = None
+        """Where the health port answers, once it does."""
+
+    # ── running ──────────────────────────────────────────────────────────────────
+
+    async def run(self, stop: anyio.Event | None = None) -> int:
+        """Capture until ``stop``, SIGTERM or SIGINT; return the exit code 0 or 1.
+
+        Raises:
+            StartError: found before the venue was contacted.
+            CredentialsRefused: at the first connection.
+        """
+        stopping = stop or anyio.Event()
+        sock = bind(self._settings.health_host, self._settings.health_port)
+        failure: SsmdError | None = None
+        code = 1
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._pulse.run)
+            endpoint = await tasks.start(serve, sock, self)
+            self.health_address = str(endpoint.address)
+            tasks.start_soon(self._listen_for_signals, stopping)
+            try:
+                code = await self._start_and_capture(stopping)
+            except SsmdError as error:
+                failure = error
+            endpoint.stop()
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return code
+
+    async def _start_and_capture(self, stopping: anyio.Event) -> int:
+        try:
+            await self._start(stopping)
+            if self._pipeline is None or self._host is None or stopping.is_set():
+                return 0
+            lost = await self._capture(self._pipeline, self._host, stopping)
+        finally:
+            await self._close()
+        return self._say_farewell(lost)
+
+    async def _start(self, stopping: anyio.Event) -> None:
+        failure: SsmdError | None = None
+        async with anyio.create_task_group() as starting:
+            # A signal must end a start that waits, for a lock or for a bus.
+            starting.start_soon(_call_when, stopping, starting.cancel_scope.cancel)
+            try:
+                await self._build()
+            except SsmdError as error:
+                failure = error
+            starting.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _build(self) -> None:
+        self._phase = "opening the archive"
+        last_ts = await self._open_storage()
+        self._receipt = ReceiptClock(self._clock, last_ts)
+        self._phase = "opening the bus"
+        encoding = await self._open_transport()
+        pipeline = self._pipeline = Pipeline(
+            PipelineParts(
+                feed=self._plan.feed,
+                clock=self._clock,
+                receipt=self._receipt,
+                metrics=self.metrics,
+                storage=self._storage,
+                transport=self._transport,
+                encoding=encoding,
+                tap=self._tap,
+            )
+        )
+        pipeline.recover(last_ts)
+        host = self._host = self._make_host(pipeline)
+        pipeline.attach(pause=host.pause, resume=host.resume, carry=host.carry)
+
+    async def _capture(
+        self, pipeline: Pipeline, host: FeedHost | FeedRunner, stopping: anyio.Event
+    ) -> int:
+        self._phase = "running"
+        _log.info("running", feed=self._plan.name, environment=self._plan.environment)
+        failure: SsmdError | None = None
+        async with anyio.create_task_group() as tasks:
+            beat = self._pulse.watch("pipeline", _TICK_LIMIT_SECONDS)
+            tasks.start_soon(pipeline.run, beat)
+            if self._transport is not None:
+                tasks.start_soon(self._keep_transport, self._transport)
+            tasks.start_soon(_call_when, stopping, host.stop)
+            try:
+                await host.run()
+            except SsmdError as error:
+                failure = error
+            self._phase = "stopping"
+            host.stop()
+            lost = await self._drain(pipeline)
+            self._pulse.unwatch(beat)
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return lost
+
+    async def _drain(self, pipeline: Pipeline) -> int:
+        limit = max(0.5, self._settings.shutdown_seconds - 3 * _CLOSE_SECONDS)
+        with anyio.move_on_after(limit) as scope:
+            await pipeline.drain()
+        if scope.cancelled_caught:
+            _log.warning("not everything was acknowledged in time", seconds=limit)
+        return await pipeline.finish()
+
+    async def _close(self) -> None:
+        """Close files, then the bus, then the venue; each within its time."""
+        closers: list[Callable[[], Awaitable[None]]] = []
+        if self._storage is not None:
+            closers.append(self._storage.aclose)
+        if self._transport is not None:
+            closers.append(self._transport.aclose)
+        for close in closers:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await close()
+        if self._host is not None:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._host.close(_CLOSE_SECONDS / 2)
+
+    def _say_farewell(self, lost: int) -> int:
+        m = self.metrics
+        counts = {
+            "received": sum(m.messages.values()),
+            "archived": m.archived,
+            "published": m.published,
+        }
+        if lost:
+            _log.error("stopped with data lost", lost=lost, dropped=dict(m.dropped), **counts)
+            return 1
+        _log.info("stopped cleanly", **counts)
+        return 0
+
+    # ── building ─────────────────────────────────────────────────────────────────
+
+    async def _open_storage(self) -> int:
+        plan = self._plan
+        if plan.storage_type is None:
+            return 0
+        context = StorageContext(
+            feed=plan.name,
+            environment=plan.environment,
+            metrics=self.metrics,
+            report=self._report,
+            environ=plan.environ,
+            warn=_log.warning,
+        )
+        storage = plan.storage_type.open(context, plan.storage_config)
+        last_ts = await storage.open()
+        self._storage = storage
+        return last_ts
+
+    async def _open_transport(self) -> Encoding | None:
+        plan = self._plan
+        if plan.schema_type is None:
+            return None
+        encoder: Encoder = plan.schema_type.open(self.metrics)
+        left = sorted(plan.feed.kinds - encoder.kinds)
+        if left:
+            _log.info("archived, not published: no struct in the schema", kinds=left)
+        context = TransportContext(
+            feed=plan.name,
+            environment=plan.environment,
+            metrics=self.metrics,
+            report=self._report,
+            environ=plan.environ,
+            warn=_log.warning,
+            kinds=encoder.kinds & plan.feed.kinds,
+            archived=self._storage is not None,
+            on_room=self._on_room,
+            on_rejected=self._on_rejected,
+        )
+        transport = plan.transport_type.open(context, plan.transport_config)
+        self._transport = transport
+        await transport.open()
+        return Encoding(encoder, plan.name, self._connector_id(), self.metrics)
+
+    def _connector_id(self) -> str:
+        """Return the id made at the first start and kept with the archive."""
+        if self._storage is None:
+            return secrets.token_hex(8)
+        kept = self._storage.load("connector")
+        if kept is not None and kept.strip():
+            return kept.decode(errors="replace").strip()
+        made = secrets.token_hex(8)
+        try:
+            self._storage.save("connector", made.encode() + b"\n")
+        except StorageFailed as error:
+            _log.warning("the connector's id could not be kept", why=str(error))
+        return made
+
+    def _make_host(self, pipeline: Pipeline) -> FeedHost | FeedRunner:
+        parts = HostParts(
+            intake=pipeline, receipt=self._receipt, clock=self._clock, metrics=self.metrics
+        )
+        feed = self._plan.feed
+        return FeedHost(feed, parts) if isinstance(feed, WebSocketFeed) else FeedRunner(feed, parts)
+
+    async def _keep_transport(self, transport: Transport) -> None:
+        """Run the transport's own work; one that fails is started again, never forgotten."""
+        backoff = Backoff()
+        while True:
+            try:
+                await transport.run()
+            except Exception:
+                _log.exception("the transport failed, starting it again")
+            else:
+                return
+            await anyio.sleep(backoff.next_seconds())
+
+    def _on_room(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.on_room()
+
+    def _on_rejected(self, message: Message, reason: str) -> None:
+        if self._pipeline is not None:
+            self._pipeline.on_rejected(message, reason)
+
+    def _report(self, event: str, **fields: Any) -> None:
+        if self._pipeline is not None:
+            self._pipeline.ledger.write(event, **fields)
+
+    async def _listen_for_signals(self, stopping: anyio.Event) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if stopping.is_set():
+                    _log.error("second signal, stopping at once", signal=number.name)
+                    os._exit(1)
+                _log.info("stopping", signal=number.name)
+                stopping.set()
+
+    # ── what operators see ───────────────────────────────────────────────────────
+
+    @property
+    def name(self) -> str:
+        """The feed's name."""
+        return self._plan.name
+
+    @property
+    def environment(self) -> str:
+        """The environment's name."""
+        return self._plan.environment
+
+    def connected(self) -> bool:
+        """Say whether every connection to the venue is up."""
+        return self._host is not None and self._host.connected()
+
+    def alive(self) -> Health:
+        """Say whether the event loop turns."""
+        return self._pulse.alive()
+
+    def clock_offset_ns(self) -> int:
+        """Return how far receipt time is ahead of the wall clock."""
+        return self._receipt.offset_ns
+
+    def readiness(self) -> Readiness:
+        """Say whether it is connected, subscribed and every sink takes data."""
+        if self._host is None or self._pipeline is None:
+            return Readiness(ready=False, reasons=(f"starting: {self._phase}",))
+        reasons = [] if self._phase == "running" else [self._phase]
+        reasons += self._host.reasons()
+        reasons += self._sink_reasons(self._pipeline)
+        degraded = [*self._host.degraded(), *self._strains(self._pipeline)]
+        return Readiness(ready=not reasons, reasons=tuple(reasons), degraded=tuple(degraded))
+
+    def status(self) -> Mapping[str, Any]:
+        """Return everything as values that JSON can hold."""
+        readiness = self.readiness()
+        pipeline, plan = self._pipeline, self._plan
+        publisher = pipeline.publisher if pipeline else None
+        return {
+            "feed": plan.name,
+            "environment": plan.environment,
+            "version": __version__,
+            "phase": self._phase,
+            "started": iso(self._started_ns),
+            "uptime_seconds": round((self._clock.wall_ns() - self._started_ns) / 1e9, 3),
+            "ready": readiness.ready,
+            "reasons": readiness.reasons,
+            "degraded": readiness.degraded,
+            "connections": self._host.status() if self._host else [],
+            "storage": self._storage_status(),
+            "transport": {
+                "type": plan.transport_type.name,
+                "schema": _schema_label(plan),
+                "connected": self._transport.connected() if self._transport else None,
+                "backlog_messages": publisher.backlog if publisher else 0,
+                "behind_from": iso(behind)
+                if publisher and (behind := publisher.behind_from)
+                else None,
+            },
+            "lost": pipeline.lost if pipeline else 0,
+            "metrics": _plain(asdict(self.metrics)),
+        }
+
+    def _storage_status(self) -> dict[str, Any] | None:
+        plan = self._plan
+        if self._storage is None or plan.storage_type is None:
+            return None
+        mark = self._storage.mark()
+        return {"type": plan.storage_type.name, "file": mark.file, "offset": mark.offset}
+
+    def _sink_reasons(self, pipeline: Pipeline) -> list[str]:
+        reasons = []
+        archiver, publisher = pipeline.archiver, pipeline.publisher
+        if self._storage is not None and archiver is not None:
+            health = self._storage.health()
+            why = archiver.failing or ("" if health.ok else health.reason)
+            if why:
+                reasons.append(f"archive: {why}; {archiver.held} frames wait in memory")
+        if self._transport is not None and publisher is not None:
+            health = self._transport.health()
+            if not health.ok:
+                reasons.append(f"bus: {health.reason}; {self._backlog(pipeline)}")
+        return reasons
+
+    def _strains(self, pipeline: Pipeline) -> list[str]:
+        strains = []
+        if pipeline.paused_since is not None:
+            strains.append("reading is paused: the sinks take less than the venue sends")
+        publisher = pipeline.publisher
+        if publisher is not None and (publisher.backlog or publisher.behind_from is not None):
+            strains.append(f"bus: {self._backlog(pipeline)} being worked off")
+        return strains
+
+    def _backlog(self, pipeline: Pipeline) -> str:
+        publisher = pipeline.publisher
+        if publisher is None:
+            return "no backlog"
+        if publisher.behind_from is not None:
+            return f"backlog: the archive since {iso(publisher.behind_from)}"
+        return f"backlog: {publisher.backlog + self.metrics.unacked} messages"
+
+
+def _schema_label(plan: RunPlan) -> str | None:
+    return (
+        None if plan.schema_type is None else f"{plan.schema_type.name}:{plan.schema_type.version}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Histogram():
+            count = sum(value.buckets)
+            return {"count": count, "mean_seconds": value.total / count if count else None}
+        case dict():
+            return {str(key): _plain(inner) for key, inner in value.items()}
+        case _:
+            return value
+
+
+async def _call_when(event: anyio.Event, call: Callable[[], None]) -> None:
+    await event.wait()
+    call()

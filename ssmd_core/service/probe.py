@@ -1,0 +1,112 @@
+"""Opens the venue and the sinks once, for ``ssmd check --connect``, and closes them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ssmd_core.errors import ConnectionEnded, CredentialsRefused, StartError
+from ssmd_core.feed import Verdict, WebSocketFeed
+from ssmd_core.feed.websocket import dial
+from ssmd_core.metrics import Metrics
+from ssmd_core.sink import StorageContext, TransportContext
+
+if TYPE_CHECKING:
+    from ssmd_core.service.plan import RunPlan
+
+__all__ = ["Finding", "probe"]
+
+
+class Finding(list[str]):
+    """What was opened, one sentence each."""
+
+
+async def probe(plan: RunPlan) -> Finding:
+    """Open archive, bus and venue in turn; return what was found.
+
+    Raises:
+        StartError: one of them cannot be used.
+        CredentialsRefused: the venue said 401 or 403.
+    """
+    found = Finding()
+    metrics = Metrics()
+    await _probe_storage(plan, metrics, found)
+    await _probe_transport(plan, metrics, found)
+    await _probe_venue(plan, found)
+    return found
+
+
+async def _probe_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
+    if plan.storage_type is None:
+        return
+    context = StorageContext(
+        feed=plan.name,
+        environment=plan.environment,
+        metrics=metrics,
+        report=_ignore,
+        environ=plan.environ,
+        warn=found.append,
+    )
+    storage = plan.storage_type.open(context, plan.storage_config)
+    try:
+        await storage.open()
+        found.append(f"archive: opened, the next frame goes to {storage.mark().file}")
+    finally:
+        await storage.aclose()
+
+
+async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
+    if plan.schema_type is None:
+        return
+    encoder = plan.schema_type.open(metrics)
+    context = TransportContext(
+        feed=plan.name,
+        environment=plan.environment,
+        metrics=metrics,
+        report=_ignore,
+        environ=plan.environ,
+        warn=found.append,
+        kinds=encoder.kinds & plan.feed.kinds,
+        archived=False,  # a bus that would not take the records is a fault to a check
+        on_room=_ignore,
+        on_rejected=_ignore,
+    )
+    transport = plan.transport_type.open(context, plan.transport_config)
+    try:
+        await transport.open()
+        found.append(f"bus: {plan.transport_type.name} looked at, schema {encoder.label} checked")
+    finally:
+        await transport.aclose()
+
+
+async def _probe_venue(plan: RunPlan, found: Finding) -> None:
+    feed = plan.feed
+    if not isinstance(feed, WebSocketFeed):
+        found.append("venue: this feed does its own I/O, not tried")
+        return
+    try:
+        connection = await dial(
+            feed.endpoint(feed.connections()[0]), _Deaf(), on_reached=lambda: None
+        )
+    except ConnectionEnded as why:
+        if feed.classify(why) is Verdict.FATAL:
+            raise CredentialsRefused(f"the venue refused the credentials: {why.detail}") from why
+        raise StartError(f"the venue cannot be reached: {why}") from why
+    await connection.close(1.0)
+    found.append("venue: connected, credentials accepted")
+
+
+class _Deaf:
+    """Listens to nothing."""
+
+    def on_bytes(self, count: int) -> None:
+        """Ignore."""
+
+    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> None:
+        """Ignore."""
+
+    def on_pong(self) -> None:
+        """Ignore."""
+
+
+def _ignore(*_args: Any, **_fields: Any) -> None:
+    """Take a report of a sink that is only looked at."""
