@@ -12,14 +12,13 @@ from ssmd_core.schema.codec import (
     open_trade_v1,
     open_trade_v1_decoder,
 )
-from ssmd_core.schema.compile import Packer, TextCache, compile_packer
+from ssmd_core.schema.compile import Packer, compile_packer
 from ssmd_core.schema.load import find_schema, load_schema
 
 __all__ = [
     "Codec",
     "Decoder",
     "Packer",
-    "TextCache",
     "Wire",
     "compile_packer",
     "find_schema",

@@ -10,7 +10,7 @@ from typing import Any
 from ssmd_core.errors import RecordError, SchemaError
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Record
-from ssmd_core.schema.compile import Packer, TextCache, compile_packer
+from ssmd_core.schema.compile import Packer, compile_packer
 from ssmd_core.schema.load import find_schema, load_schema
 from ssmd_core.schema.oracle import check_packer
 from ssmd_core.schema.trade import TradeV1
@@ -28,8 +28,6 @@ class Wire:
     """Name of the struct in the schema."""
     values: Callable[[Any], tuple[Any, ...]]
     """Record → the value of every field, in ordinal order; enumerants by name."""
-    repeating: tuple[str, ...] = ()
-    """Text fields whose values come again and again, such as tickers."""
 
 
 class Codec:
@@ -98,14 +96,12 @@ def open_codec(label: str, path: Path, wires: Mapping[str, Wire]) -> Codec:
         SchemaError: the text cannot be used, or packer and pycapnp disagree.
     """
     schema = load_schema(path)
-    texts = TextCache()
     compiled = {}
     for kind, wire in wires.items():
         struct_type = _find_struct(schema, wire.struct)
-        pack = compile_packer(struct_type, repeating=wire.repeating, texts=texts)
+        pack = compile_packer(struct_type)
         check_packer(struct_type, pack)
         compiled[kind] = wire.values, pack
-    texts.clear()
     return Codec(label, compiled)
 
 
@@ -120,8 +116,8 @@ def open_trade_v1(metrics: Metrics) -> Codec:
         "trade:v1",
         find_schema("trade.capnp"),
         {
-            "trade": Wire(struct="Trade", values=rows.trade, repeating=("ticker",)),
-            "ticker": Wire(struct="Ticker", values=rows.ticker, repeating=("ticker",)),
+            "trade": Wire(struct="Trade", values=rows.trade),
+            "ticker": Wire(struct="Ticker", values=rows.ticker),
         },
     )
 

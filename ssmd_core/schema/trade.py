@@ -12,6 +12,7 @@ __all__ = ["TradeV1", "round_half_even"]
 
 _MAX_UINT32 = (1 << 32) - 1
 _MAX_UINT64 = (1 << 64) - 1
+_BUY = Side.BUY  # looking an enum's member up costs as much as the rest of the line
 
 
 def round_half_even(amount_e9: int) -> int:
@@ -37,15 +38,18 @@ class TradeV1:
         Raises:
             RecordError: no venue time, or a negative size.
         """
+        time = record.venue_ns
+        if not 0 < time <= _MAX_UINT64:
+            raise RecordError(_time_fault(time))
         size, fraction = divmod(record.size_e9, SCALE)
         if fraction or not 0 <= size <= _MAX_UINT32:
             size = self._fit(record.size_e9, _MAX_UINT32, "size")
         return (
-            _checked_time(record.venue_ns),
+            time,
             record.ticker,
             record.price_e9 / SCALE,
             size,
-            "buy" if record.side is Side.BUY else "sell",
+            "buy" if record.side is _BUY else "sell",
             record.trade_id,
         )
 
@@ -55,6 +59,9 @@ class TradeV1:
         Raises:
             RecordError: no venue time, or a negative volume or open interest.
         """
+        time = record.venue_ns
+        if not 0 < time <= _MAX_UINT64:
+            raise RecordError(_time_fault(time))
         volume, fraction = divmod(record.volume_e9, SCALE)
         if fraction or not 0 <= volume <= _MAX_UINT64:
             volume = self._fit(record.volume_e9, _MAX_UINT64, "volume")
@@ -63,7 +70,7 @@ class TradeV1:
             interest = self._fit(record.open_interest_e9, _MAX_UINT64, "open interest")
         bid, ask, last = record.bid_e9, record.ask_e9, record.last_e9
         return (
-            _checked_time(record.venue_ns),
+            time,
             record.ticker,
             0.0 if bid is None else bid / SCALE,
             0.0 if ask is None else ask / SCALE,
@@ -84,7 +91,5 @@ class TradeV1:
         return whole
 
 
-def _checked_time(venue_ns: int) -> int:
-    if not 0 < venue_ns <= _MAX_UINT64:
-        raise RecordError("venue time out of range" if venue_ns else "no venue time")
-    return venue_ns
+def _time_fault(venue_ns: int) -> str:
+    return "venue time out of range" if venue_ns else "no venue time"
