@@ -1,1 +1,1 @@
-"""service."""
+"""The process as operators see it: health, readiness, metrics, status and logs."""

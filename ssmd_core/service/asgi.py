@@ -44,7 +44,7 @@ def application(subject: Monitored) -> Starlette:
 
         return [Route(path, endpoint) for path in paths]
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *answering(liveness, "/health", "/livez"),
             *answering(readiness, "/ready", "/readyz"),
@@ -53,6 +53,9 @@ def application(subject: Monitored) -> Starlette:
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
+    # A probe does not follow redirects: "/health/" is as unknown as any other path.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Server(uvicorn.Server):

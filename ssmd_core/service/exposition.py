@@ -25,6 +25,7 @@ from ssmd_core.service.monitored import Monitored
 __all__ = ["PREFIX", "Exposition", "Reading", "families"]
 
 PREFIX = "ssmd_connector_"
+_MAX_LABEL = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,13 @@ def _counter(name: str, text: str, samples: Iterable[tuple[Labels, float]]) -> M
 
 
 def _labelled(counts: Mapping[str, int], label: str, feed: Labels) -> list[tuple[Labels, float]]:
+    shown: dict[str, int] = {}
+    for key, count in counts.items():
+        # A venue may choose the key: neither its length nor its encoding breaks the text.
+        fit = key[:_MAX_LABEL].encode("utf-8", "replace").decode()
+        shown[fit] = shown.get(fit, 0) + count
     # What never happened is 0, not absent: an alert on it must not wait for the first time.
-    return [({**feed, label: key}, count) for key, count in counts.items()] or [(feed, 0)]
+    return [({**feed, label: key}, count) for key, count in shown.items()] or [(feed, 0)]
 
 
 def _subscriptions(metrics: Metrics, feed: Labels) -> Metric:

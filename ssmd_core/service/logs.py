@@ -91,7 +91,7 @@ def configure(level: str = "info", fmt: str | None = None) -> None:
     handler = _Stderr(LineWriter(_STDERR), levels)
     handler.setFormatter(_formatter(console=console))
     _install(handler)
-    logging.captureWarnings(True)  # noqa: FBT003  the standard library's signature
+    logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -23,7 +23,7 @@ _HARMLESS_NAME = re.compile(r"(?:path|file|source|count|seconds)s?$", re.IGNOREC
 # No pattern backtracks over a long run of text: a venue chooses part of what is logged.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # PEM and NATS credentials; one that is cut off is masked to the end.
-    (re.compile(r"-{5}BEGIN [A-Z0-9 ]+-{5}.*?(?:-{5,6}END [A-Z0-9 ]+-{5}|\Z)", re.DOTALL), MASK),
+    (re.compile(r"-{5}BEGIN [A-Z0-9 ]+-{5}.*?(?:-{5,6}END [A-Z0-9 ]+-{5,6}|\Z)", re.DOTALL), MASK),
     (re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/?#]*@", re.IGNORECASE), rf"\1{MASK}@"),
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (
@@ -51,17 +51,19 @@ def redact_text(text: str) -> str:
 def redact(value: Any, name: str = "") -> Any:
     """Return ``value`` made of plain JSON values, without secrets.
 
-    ``name`` is the key it stands under. Numbers, booleans and None are kept whatever
-    their name; anything unknown becomes its redacted text.
+    ``name`` is the key it stands under. Booleans and None are kept whatever their name;
+    what JSON does not know becomes its redacted text.
     """
     return _redact(value, name, 0)
 
 
 def _redact(value: Any, name: str, depth: int) -> Any:
-    if value is None or isinstance(value, float) or _is_small(value):
+    if value is None or isinstance(value, bool):
         return value
     if _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name):
         return MASK
+    if isinstance(value, float) or _is_small(value):
+        return value
     if depth < _MAX_DEPTH:
         if isinstance(value, Mapping):
             named = ((_text(key), held) for key, held in value.items())
