@@ -1,0 +1,195 @@
+"""Decides how the process itself runs: health address, log level, time to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from ssmd_core.errors import ConfigError
+
+__all__ = ["HealthAddress", "ProcessSettings", "parse_health_address", "parse_log_level"]
+
+LogLevel = Literal["error", "warn", "info", "debug", "trace"]
+
+_ANY_HOST = "0.0.0.0"  # noqa: S104  a probe comes from outside the container
+_MAX_PORT = 65_535
+_MAX_SHUTDOWN_SECONDS = 3600
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_LEVELS: Mapping[str, LogLevel] = {
+    "error": "error",
+    "warn": "warn",
+    "warning": "warn",
+    "info": "info",
+    "debug": "debug",
+    "trace": "trace",
+    # Errors are always worth a line.
+    "off": "error",
+}
+_LEVEL_WORDS = "error, warn, info, debug, trace"
+
+
+class HealthAddress(NamedTuple):
+    """Where the health server listens; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+
+def parse_health_address(text: str) -> HealthAddress:
+    """Read ``HOST:PORT``, ``:PORT`` (every interface) or ``[IPV6]:PORT``.
+
+    Raises:
+        ValueError: anything else; says what is allowed.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    allowed = "allowed: HOST:PORT, :PORT or [IPV6]:PORT, such as 0.0.0.0:8080"
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _MAX_PORT:
+        raise ValueError(f"the port must be a number from 0 to {_MAX_PORT}; {allowed}")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            host = str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError(f"no IPv6 address stands in the brackets; {allowed}") from None
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address stands in brackets; {allowed}")
+    elif host and not _HOST.fullmatch(host):
+        raise ValueError(f"the host is not a name or an address; {allowed}")
+    return HealthAddress(host or _ANY_HOST, int(port))
+
+
+def parse_log_level(text: str) -> LogLevel:
+    """Read a level, or the default level of a list such as ``info,ssmd=debug``.
+
+    A list that names targets only has the level of the target ``ssmd…``, else ``info``.
+
+    Raises:
+        ValueError: a word that is no level; says what is allowed.
+    """
+    default: LogLevel | None = None
+    ours: LogLevel | None = None
+    for directive in text.partition("/")[0].split(","):
+        if not directive.strip():
+            continue
+        target, equals, word = (part.strip() for part in directive.rpartition("="))
+        level = _LEVELS.get(word.lower())
+        if level is None:
+            raise ValueError(f"`{word[:40]}` is no level; allowed: {_LEVEL_WORDS}, target=level")
+        if not equals:
+            default = level
+        elif target.startswith("ssmd"):
+            ours = level
+    return default or ours or "info"
+
+
+def _canonical_address(text: str) -> str:
+    host, port = parse_health_address(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _shutdown_seconds(value: Any) -> Any:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds <= _MAX_SHUTDOWN_SECONDS:
+        raise ValueError(f"must be a number of seconds from 0 to {_MAX_SHUTDOWN_SECONDS}")
+    return seconds
+
+
+def _log_format(value: Any) -> Any:
+    word = str(value).strip().lower()
+    if word not in {"console", "json"}:
+        raise ValueError(f"`{word[:40]}` is not known; allowed: console, json")
+    return word
+
+
+class ProcessSettings(BaseSettings):
+    """What the environment says of the process. Made by ``read``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=False, case_sensitive=True
+    )
+
+    health_addr: Annotated[
+        str, AfterValidator(_canonical_address), Field(validation_alias="SSMD_HEALTH_ADDR")
+    ] = f"{_ANY_HOST}:8080"
+    log: Annotated[
+        str,
+        AfterValidator(parse_log_level),
+        Field(validation_alias=AliasChoices("SSMD_LOG", "RUST_LOG")),
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"] | None,
+        BeforeValidator(_log_format),
+        Field(validation_alias="SSMD_LOG_FORMAT"),
+    ] = None
+    """None: console on a terminal, JSON otherwise."""
+    shutdown_seconds: Annotated[
+        float, BeforeValidator(_shutdown_seconds), Field(validation_alias="SSMD_SHUTDOWN_SECONDS")
+    ] = 20.0
+
+    @property
+    def health(self) -> HealthAddress:
+        """Return where the health server listens."""
+        return parse_health_address(self.health_addr)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what ``read`` passes."""
+        # Nothing comes from the real environment unasked.
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], *, health_addr: str | None = None) -> ProcessSettings:
+        """Read the variables of ``environ``; ``health_addr`` is the command line's and wins.
+
+        Raises:
+            ConfigError: every bad value, one a line, with its variable and what is allowed.
+        """
+        source = _Environ(cls, environ)
+        values = source()
+        if health_addr is not None:
+            values["SSMD_HEALTH_ADDR"] = health_addr
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        first, *others = (
+            (_variable(str(detail["loc"][0]), environ, health_addr), detail["ctx"]["error"])
+            for detail in details
+        )
+        lines = [str(first[1]), *(f"{name}: {reason}" for name, reason in others)]
+        raise ConfigError("\n".join(lines), key=first[0])
+
+
+class _Environ(EnvSettingsSource):
+    """pydantic's source of variables, over a given mapping."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {name: value for name, value in environ.items() if value != ""}
+
+
+def _variable(loc: str, environ: Mapping[str, str], health_addr: str | None) -> str:
+    if loc == "SSMD_HEALTH_ADDR" and health_addr is not None:
+        return "--health-addr"
+    return "RUST_LOG" if loc == "SSMD_LOG" and not environ.get("SSMD_LOG") else loc
