@@ -1,1 +1,1 @@
-"""File archive storage for ssmd."""
+"""The archive on local disk: raw frames as JSON lines, a coverage ledger beside them."""

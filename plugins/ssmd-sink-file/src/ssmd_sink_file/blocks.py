@@ -1,0 +1,144 @@
+"""Decides which bytes of a day file answer a question, and how lines become batches again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ssmd_core.records import Batch
+from ssmd_sink_file.layout import Line, LineParser
+
+__all__ = ["Block", "Range", "find_start", "read_block", "regroup"]
+
+_BLOCK_BYTES = 256 * 1024
+_LINE_BYTES = 256 * 1024 * 1024
+"""A longer run without a newline is damage, not a frame; it is passed over unread."""
+_BATCH_FRAMES = 1024
+
+
+class Range(NamedTuple):
+    """Receipt times asked for: ``after < ts <= upto``."""
+
+    after: int
+    upto: int
+
+
+class Block(NamedTuple):
+    """A slice of a file read back."""
+
+    batches: list[Batch]
+    end: int
+    """Where the next slice begins."""
+    skipped: int
+    """Lines passed over: not ours, or damaged."""
+    last: bool
+    """Nothing further in this file answers the question."""
+
+
+def regroup(lines: Iterable[Line]) -> Iterator[Batch]:
+    """Put frames back into batches: those of one connection, 1 ns apart, at most 1024."""
+    run: list[Line] = []
+    for line in lines:
+        if run and (
+            line.ts != run[-1].ts + 1 or line.conn != run[0].conn or len(run) == _BATCH_FRAMES
+        ):
+            yield _batch(run)
+            run = []
+        run.append(line)
+    if run:
+        yield _batch(run)
+
+
+def _batch(run: list[Line]) -> Batch:
+    return Batch(
+        first_ts=run[0].ts,
+        frames=[line.data for line in run],
+        conn=run[0].conn,
+        raw=frozenset(position for position, line in enumerate(run) if line.raw),
+    )
+
+
+def find_start(path: Path, end: int | None, after: int, parser: LineParser) -> int:
+    """Return the beginning of a line at or before the first one with ``ts > after``.
+
+    At most a block of lines stands between the two. Halves the file by receipt time,
+    reading no more than the heads of some lines.
+
+    Args:
+        path: a day file, in order of receipt time.
+        end: how far it may be read; None for all of it.
+        after: receipt time.
+        parser: reads the heads.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        low, high = 0, os.fstat(fd).st_size if end is None else end
+        while high - low > _BLOCK_BYTES:
+            middle = (low + high) // 2
+            start, ts = _line_after(fd, middle, high, parser)
+            if ts is None or ts > after:
+                high = middle
+            else:
+                low = start
+        return low
+    finally:
+        os.close(fd)
+
+
+def read_block(path: Path, start: int, end: int | None, wanted: Range, parser: LineParser) -> Block:
+    """Read the whole lines of about a block from ``start``, which begins a line."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        stop = os.fstat(fd).st_size if end is None else end
+        data = os.pread(fd, max(0, min(_BLOCK_BYTES, stop - start)), start)
+        whole = data.rfind(b"\n") + 1
+        if not whole:
+            newline = _newline(fd, start + len(data), stop)
+            if newline is None:
+                return Block([], start, 0, last=True)
+            whole = newline + 1 - start
+            if whole > _LINE_BYTES:
+                return Block([], start + whole, 1, last=False)
+            data = os.pread(fd, whole, start)
+    finally:
+        os.close(fd)
+    return _answer(data[:whole], start + whole, wanted, parser)
+
+
+def _answer(data: bytes, end: int, wanted: Range, parser: LineParser) -> Block:
+    lines: list[Line] = []
+    skipped, last = 0, False
+    for text in data.split(b"\n")[:-1]:
+        line = parser.parse(text)
+        if line is None:
+            skipped += 1
+        elif line.ts > wanted.upto:
+            last = True
+            break
+        elif line.ts > wanted.after:
+            lines.append(line)
+    return Block(list(regroup(lines)), end, skipped, last)
+
+
+def _line_after(fd: int, offset: int, end: int, parser: LineParser) -> tuple[int, int | None]:
+    """Return where the first line of ours after ``offset`` begins, and its receipt time."""
+    while (newline := _newline(fd, offset, end)) is not None:
+        offset = newline + 1
+        ts = parser.ts(os.pread(fd, parser.HEAD_BYTES, offset))
+        if ts is not None and offset < end:
+            return offset, ts
+    return end, None
+
+
+def _newline(fd: int, offset: int, end: int) -> int | None:
+    while offset < end:
+        block = os.pread(fd, min(_BLOCK_BYTES, end - offset), offset)
+        found = block.find(b"\n")
+        if found >= 0:
+            return offset + found
+        if not block:
+            return None
+        offset += len(block)
+    return None

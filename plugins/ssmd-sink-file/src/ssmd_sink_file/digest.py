@@ -1,0 +1,85 @@
+"""Says what a finished file holds: lines, bytes, SHA-256; read in slices, in a thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from anyio import to_thread
+
+from ssmd_core.sink.contract import Reporter
+from ssmd_sink_file.files import describe
+
+__all__ = ["Digests"]
+
+_BLOCK_BYTES = 1024 * 1024
+_SLICE_BYTES = 16 * 1024 * 1024
+"""A slice takes some 20 ms, which a sync can be late by."""
+
+
+class Digests:
+    """The files whose digest is still to be reported, oldest first."""
+
+    def __init__(self, root: Path, report: Reporter, warn: Callable[[str], None]) -> None:
+        self._root = root
+        self._report = report
+        self._warn = warn
+        self._waiting: deque[_Digest] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, file: str) -> None:
+        """Ask for the digest of a file, relative to the root, that nothing is added to."""
+        self._waiting.append(_Digest(self._root, file))
+
+    async def read_slice(self) -> None:
+        """Read on by a slice; report ``rotated`` once a file was read to its end."""
+        if not self._waiting:
+            return
+        digest = self._waiting[0]
+        try:
+            finished = await to_thread.run_sync(digest.read, _SLICE_BYTES)
+        except OSError as error:
+            self._waiting.popleft()
+            self._warn(f"cannot say what {digest.path} holds: {describe(error)}")
+            return
+        if finished:
+            self._waiting.popleft()
+            self._report(
+                "rotated",
+                file=digest.file,
+                lines=digest.lines,
+                bytes=digest.bytes,
+                sha256=digest.sha256.hexdigest(),
+            )
+
+
+class _Digest:
+    """One digest in the making. Holds no descriptor between slices."""
+
+    def __init__(self, root: Path, file: str) -> None:
+        self.path = root / file
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.lines = 0
+        self.bytes = 0
+
+    def read(self, limit_bytes: int) -> bool:
+        """Read on by about ``limit_bytes``; True when the end of the file was reached."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            stop = self.bytes + limit_bytes
+            while self.bytes < stop:
+                block = os.pread(fd, _BLOCK_BYTES, self.bytes)
+                if not block:
+                    return True
+                self.sha256.update(block)
+                self.lines += block.count(b"\n")
+                self.bytes += len(block)
+        finally:
+            os.close(fd)
+        return False

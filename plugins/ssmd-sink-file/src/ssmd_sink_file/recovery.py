@@ -1,0 +1,141 @@
+"""Decides where a start goes on: what a crash left is mended, the last receipt time found."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssmd_core.errors import StorageUnusable
+from ssmd_sink_file.files import describe, make_directory, open_file
+from ssmd_sink_file.layout import DAY, Kind, Layout, LineParser, ledger_ts
+from ssmd_sink_file.tail import lines_from_end, repair_tail
+
+__all__ = ["Recovered", "days", "prepare", "recover"]
+
+_MENDED_DAYS = 2
+"""A crash tears what was open: files of the last day, and around midnight of the one before."""
+_LOOK_BACK_BYTES = 64 * 1024 * 1024
+"""So far from the end of a file its last undamaged line is looked for."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start found."""
+
+    last_ts: int = 0
+    latest: dict[Kind, str] = field(default_factory=dict)
+    """The last day of each stream."""
+
+
+def prepare(root: Path, probe: Path, warn: Callable[[str], None]) -> None:
+    """Make the root of the archive and write a byte into it. A full disk is no fault.
+
+    Raises:
+        StorageUnusable: it cannot be made or written to.
+    """
+    try:
+        make_directory(root)
+        fd, _ = open_file(probe, os.O_WRONLY)
+        try:
+            os.write(fd, b"\n")
+        finally:
+            os.close(fd)
+            probe.unlink()
+    except OSError as error:
+        if error.errno in _FULL:
+            warn(f"no space in {root}: capture waits for it, {describe(error)}")
+            return
+        msg = (
+            f"cannot write to the archive {root}: {describe(error)}; make it a directory that "
+            f"uid {os.geteuid()} may write to, or give another `storage.path`"
+        )
+        raise StorageUnusable(msg) from error
+
+
+def days(root: Path, layout: Layout, *kinds: Kind) -> list[str]:
+    """Return the days, in order, that have a file of one of the streams."""
+    return sorted(
+        entry.name
+        for entry in root.iterdir()
+        if DAY.fullmatch(entry.name)
+        and any((root / layout.file(entry.name, kind)).is_file() for kind in kinds)
+    )
+
+
+def recover(
+    root: Path,
+    layout: Layout,
+    *,
+    on_torn: Callable[[Path, int], None],
+    warn: Callable[[str], None],
+) -> Recovered:
+    """Mend the tails of the last days and find the last receipt time of the archive.
+
+    Raises:
+        StorageUnusable: a file that has to be mended may not be written to.
+    """
+    found = days(root, layout, *Kind)
+    latest: dict[Kind, str] = {}
+    for day in reversed(found):
+        for kind in Kind:
+            if kind not in latest and (root / layout.file(day, kind)).is_file():
+                latest[kind] = day
+    for day in found[-_MENDED_DAYS:]:
+        for kind in Kind:
+            _mend(root / layout.file(day, kind), root / layout.torn(day), on_torn, warn)
+    parser = LineParser(layout.feed)
+    for day in reversed(found):
+        last_ts = max(_last_ts(root / layout.file(day, kind), kind, parser) for kind in Kind)
+        if last_ts:
+            return Recovered(last_ts, latest)
+    return Recovered(0, latest)
+
+
+def _mend(
+    path: Path, torn: Path, on_torn: Callable[[Path, int], None], warn: Callable[[str], None]
+) -> None:
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        _, torn_bytes = repair_tail(fd, os.fstat(fd).st_size, torn)
+    except OSError as error:
+        if error.errno in _REFUSED:
+            raise _unwritable(path, error) from error
+        # Opening the file for its first append mends it again, so nothing is glued to it.
+        warn(f"cannot mend the end of {path} now: {describe(error)}")
+        return
+    finally:
+        os.close(fd)
+    if torn_bytes:
+        on_torn(path, torn_bytes)
+
+
+def _unwritable(path: Path, error: OSError) -> StorageUnusable:
+    msg = (
+        f"cannot go on with {path}: {describe(error)}; "
+        f"let uid {os.geteuid()} write to it, or move it away"
+    )
+    return StorageUnusable(msg)
+
+
+def _last_ts(path: Path, kind: Kind, parser: LineParser) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return 0
+    read_ts = ledger_ts if kind is Kind.COVERAGE else parser.whole_ts
+    try:
+        size = os.fstat(fd).st_size
+        lines = lines_from_end(fd, size, _LOOK_BACK_BYTES)
+        return next((ts for ts in map(read_ts, lines) if ts is not None), 0)
+    finally:
+        os.close(fd)

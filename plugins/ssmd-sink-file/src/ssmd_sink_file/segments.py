@@ -1,0 +1,196 @@
+"""Touches the files that are appended to: whole lines or nothing, however a write ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ssmd_sink_file.files import (
+    Identity,
+    identity_of,
+    make_directory,
+    open_file,
+    sync_directory,
+    write_all,
+)
+from ssmd_sink_file.tail import repair_tail
+
+__all__ = ["Segment", "Ticket", "flush"]
+
+_CLOSED = -1
+
+
+class Ticket(NamedTuple):
+    """What a thread needs to make a segment durable while appends to it go on."""
+
+    fd: int
+    path: Path
+    identity: Identity
+    size: int
+    writes: int
+    dirty: bool
+    is_new: bool
+
+
+def flush(ticket: Ticket) -> None:
+    """Make what a segment held when the ticket was taken durable. Runs in a thread.
+
+    Raises:
+        OSError: it may not be; or the path no longer leads to the file.
+    """
+    if ticket.dirty:
+        os.fdatasync(ticket.fd)
+    if ticket.is_new:
+        sync_directory(ticket.path.parent)
+        sync_directory(ticket.path.parent.parent)
+    status = ticket.path.stat()
+    if identity_of(status) != ticket.identity or status.st_size < ticket.size:
+        raise OSError(errno.ESTALE, "removed, replaced or cut short by somebody else")
+
+
+class Segment:
+    """One file of one stream and day, open for appending.
+
+    Its ``size`` is the end of the last whole append. What a failed write left beyond
+    it is cut off at once, or, where that fails too, before anything else is written.
+    Descriptors are closed by whoever syncs, never by an append.
+    """
+
+    __slots__ = (
+        "_before_open",
+        "_durable",
+        "_fd",
+        "_identity",
+        "_is_new",
+        "_on_torn",
+        "_suspect",
+        "_torn",
+        "_writes",
+        "day",
+        "name",
+        "path",
+        "size",
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        torn: str,
+        *,
+        before_open: Callable[[], None],
+        on_torn: Callable[[Path, int], None],
+    ) -> None:
+        """``name`` and ``torn`` are relative to ``root``; ``before_open`` may raise OSError."""
+        self.name = name
+        self.day = name.partition("/")[0]
+        self.path = root / name
+        self.size = 0
+        self._torn = root / torn
+        self._before_open = before_open
+        self._on_torn = on_torn
+        self._fd = _CLOSED
+        self._identity: Identity | None = None
+        self._is_new = False
+        self._suspect = False
+        self._writes = self._durable = 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything appended is not known to be durable."""
+        return self._writes != self._durable
+
+    def append(self, data: bytes) -> int:
+        """Append ``data``, whole or not at all, and return the offset where it stands.
+
+        Raises:
+            OSError: nothing was kept.
+        """
+        if self._fd == _CLOSED:
+            self._open()
+        if self._suspect:
+            self._cut()
+        offset = self.size
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            self.cut_back(offset)
+            raise
+        self.size = offset + len(data)
+        self._writes += 1
+        return offset
+
+    def cut_back(self, size: int) -> None:
+        """Forget everything from ``size`` on, now or before the next append."""
+        self.size = size
+        self._suspect = True
+        self._writes += 1
+        with contextlib.suppress(OSError):
+            self._cut()
+
+    def ticket(self) -> Ticket:
+        """Return what ``flush`` needs.
+
+        Raises:
+            OSError: the file cannot be opened, or not be cut to whole lines.
+        """
+        identity = self._identity
+        if self._fd == _CLOSED or identity is None:
+            identity = self._open()
+        if self._suspect:
+            self._cut()
+        return Ticket(
+            self._fd, self.path, identity, self.size, self._writes, self.dirty, self._is_new
+        )
+
+    def flushed(self, ticket: Ticket) -> None:
+        """Take note that ``flush`` succeeded."""
+        self._durable = ticket.writes
+        if ticket.is_new:
+            self._is_new = False
+
+    def reopen(self) -> None:
+        """Go on with a fresh descriptor after a failed ``flush``.
+
+        The kernel reports a lost page once and then forgets it, so a second sync on the
+        same descriptor would succeed without the data. The next sync must be a real one.
+        """
+        self.close()
+        self._writes += 1
+        with contextlib.suppress(OSError):  # the next append or ticket tries again and says why
+            self._open()
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one."""
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            with contextlib.suppress(OSError):  # everything that matters was synced before
+                os.close(fd)
+
+    def _open(self) -> Identity:
+        make_directory(self.path.parent)
+        self._before_open()
+        fd, is_new = open_file(self.path, os.O_RDWR | os.O_APPEND)
+        self._is_new = self._is_new or is_new
+        try:
+            status = os.fstat(fd)
+            identity = identity_of(status)
+            if identity != self._identity or status.st_size < self.size:
+                size, torn = repair_tail(fd, status.st_size, self._torn)
+                if torn:
+                    self._on_torn(self.path, torn)
+                self.size, self._suspect = size, False
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._identity = fd, identity
+        return identity
+
+    def _cut(self) -> None:
+        if os.fstat(self._fd).st_size > self.size:
+            os.ftruncate(self._fd, self.size)
+        self._suspect = False

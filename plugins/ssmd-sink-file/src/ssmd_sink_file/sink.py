@@ -1,0 +1,264 @@
+"""The local archive: decides which file takes a batch, and what a failure means."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from ssmd_core.clock import day_of
+from ssmd_core.errors import StorageFailed
+from ssmd_core.records import Batch, Stream
+from ssmd_core.sink import Health, Mark, Storage, StorageContext
+from ssmd_sink_file.config import LocalConfig
+from ssmd_sink_file.digest import Digests
+from ssmd_sink_file.files import describe
+from ssmd_sink_file.layout import Kind, Layout, LineWriter, Part, one_line
+from ssmd_sink_file.lock import Lock, acquire
+from ssmd_sink_file.reader import Reader
+from ssmd_sink_file.recovery import prepare, recover
+from ssmd_sink_file.segments import Segment, flush
+from ssmd_sink_file.state import State
+
+__all__ = ["LocalStorage"]
+
+_LOCK_SECONDS = 30.0
+_LAST_DIGESTS_SECONDS = 5.0
+"""So long a stop may go on reading finished files."""
+_KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
+
+
+class LocalStorage(Storage):
+    """Appends frames to ``{path}/{day}/{feed}.jsonl``, one write a batch.
+
+    Everything but ``read`` and the values of ``load`` and ``save`` belongs to the task
+    that called ``open``; ``sync`` may run while ``append`` and ``note`` are called.
+    """
+
+    def __init__(
+        self,
+        context: StorageContext,
+        config: LocalConfig,
+        *,
+        lock_seconds: float = _LOCK_SECONDS,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.root = Path(config.path).absolute()
+        self.sync_seconds = config.sync_seconds
+        self.sync_failures = 0
+        self._context = context
+        self._lock_seconds = lock_seconds
+        self._wall_ns = wall_ns
+        self._layout = Layout(context.feed)
+        self._writer = LineWriter(context.feed)
+        self._reader = Reader(self.root, self._layout, readable=self._readable, warn=context.warn)
+        self._state = State(self.root, self._layout)
+        self._lock = Lock(self.root / self._layout.beside("lock"))
+        self._current: dict[Kind, Segment] = {}
+        self._opening: dict[Kind, Segment] = {}
+        self._latest: dict[Kind, str] = {}
+        self._retired: list[Segment] = []
+        self._digests = Digests(self.root, context.report, context.warn)
+        self._syncing = anyio.Lock()
+        self._is_open = False
+        self._last_ts = 0
+        self._append_faults: dict[Kind, str] = {}
+        self._sync_fault = ""
+
+    # ── opening ──────────────────────────────────────────────────────────────────
+
+    async def open(self) -> int:
+        """Take the lock, mend what a crash left, and return the last ``ts`` kept (0: none)."""
+        warn = self._context.warn
+        probe = self.root / self._layout.beside("probe")
+        await to_thread.run_sync(prepare, self.root, probe, warn)
+        self._lock = await acquire(self._lock.path, self._lock_seconds)
+        try:
+            found = await to_thread.run_sync(
+                partial(recover, self.root, self._layout, on_torn=self._on_torn, warn=warn)
+            )
+        except BaseException:
+            self._lock.release()
+            raise
+        self._is_open = True
+        self._latest = found.latest
+        self._last_ts = found.last_ts
+        return found.last_ts
+
+    def _on_torn(self, path: Path, size: int) -> None:
+        self._context.metrics.torn_tails += 1
+        self._context.warn(
+            f"{path} ended in a partial line of {size} bytes: moved to {path.parent.name}/"
+            f"{self._context.feed}.torn"
+        )
+
+    # ── appending ────────────────────────────────────────────────────────────────
+
+    def append(self, batch: Batch) -> None:
+        """Append a batch, whole or not at all. Does not wait for durability."""
+        count = len(batch.frames)
+        if not count:
+            return
+        parts = self._writer.parts(batch)
+        self._write(_KINDS[batch.stream], parts)
+        self._last_ts = max(self._last_ts, batch.first_ts + count - 1)
+        metrics = self._context.metrics
+        metrics.archived += count
+        for part in parts:
+            metrics.archived_bytes += len(part.data)
+
+    def note(self, ts: int, line: bytes) -> None:
+        """Append one line (JSON, no newline) to the coverage ledger of the day of ``ts``."""
+        self._write(Kind.COVERAGE, [Part(day_of(ts), one_line(line) + b"\n")])
+        self._last_ts = max(self._last_ts, ts)
+
+    def _write(self, kind: Kind, parts: list[Part]) -> None:
+        done: list[tuple[Segment, int]] = []
+        for part in parts:
+            segment = self._segment(kind, part.day)
+            try:
+                done.append((segment, segment.append(part.data)))
+            except OSError as error:
+                for earlier, offset in done:
+                    earlier.cut_back(offset)
+                fault = f"cannot append to {segment.path}: {describe(error)}"
+                self._append_faults[kind] = fault
+                raise StorageFailed(fault) from error
+            if segment is not self._current.get(kind):
+                self._turn(kind, segment)
+        self._append_faults.pop(kind, None)
+
+    def _segment(self, kind: Kind, day: str) -> Segment:
+        current = self._current.get(kind)
+        if current is not None and current.day == day:
+            return current
+        # Not current before its first append succeeded, but kept until then: it
+        # remembers what a failed write may have left.
+        opening = self._opening.get(kind)
+        if opening is None or opening.day != day:
+            if opening is not None:
+                opening.close()
+            opening = self._opening[kind] = Segment(
+                self.root,
+                self._layout.file(day, kind),
+                self._layout.torn(day),
+                before_open=self._may_open,
+                on_torn=self._on_torn,
+            )
+        return opening
+
+    def _may_open(self) -> None:
+        if not self._is_open:
+            raise OSError(errno.EBADF, "the archive is not open")
+        self._lock.ensure()
+
+    def _turn(self, kind: Kind, segment: Segment) -> None:
+        """Make ``segment`` the current one; the day before is finished where time went on."""
+        self._opening.pop(kind, None)
+        former = self._current.get(kind)
+        if former is not None:
+            self._retired.append(former)
+        former_day = self._latest.get(kind, segment.day)
+        if former_day < segment.day and kind is not Kind.COVERAGE:
+            self._digests.add(self._layout.file(former_day, kind))
+        self._current[kind] = segment
+        self._latest[kind] = max(former_day, segment.day)
+
+    # ── durability ───────────────────────────────────────────────────────────────
+
+    async def sync(self) -> None:
+        """Return when everything appended before the call is durable."""
+        async with self._syncing:
+            finished, current = list(self._retired), list(self._current.values())
+            faults: list[str] = []
+            if any(segment.dirty for segment in (*finished, *current)):
+                faults = await self._flush(finished, current)
+            for segment in finished:
+                segment.close()
+            del self._retired[: len(finished)]
+            await self._digests.read_slice()
+        if faults:
+            raise StorageFailed(faults[0])
+
+    async def _flush(self, finished: list[Segment], current: list[Segment]) -> list[str]:
+        faults: list[str] = []
+        began = time.perf_counter()
+        for segment in (*finished, *current):
+            try:
+                ticket = segment.ticket()
+                await to_thread.run_sync(flush, ticket)
+            except OSError as error:
+                faults.append(f"{segment.path} may not be durable: {describe(error)}")
+                if segment in current:
+                    segment.reopen()
+            else:
+                segment.flushed(ticket)
+        self._context.metrics.archive_sync.observe(time.perf_counter() - began)
+        self._sync_fault = faults[0] if faults else ""
+        self.sync_failures += bool(faults)
+        return faults
+
+    def health(self) -> Health:
+        """Say whether the last append to each file and the last sync succeeded."""
+        fault = next(iter(self._append_faults.values()), self._sync_fault)
+        return Health(ok=not fault, reason=fault)
+
+    async def aclose(self) -> None:
+        """Sync, close, release the lock."""
+        try:
+            with anyio.move_on_after(_LAST_DIGESTS_SECONDS):
+                while self._digests:
+                    await self.sync()
+            await self.sync()
+        finally:
+            self._is_open = False
+            for segment in (*self._retired, *self._current.values(), *self._opening.values()):
+                segment.close()
+            self._retired.clear()
+            self._current.clear()
+            self._opening.clear()
+            self._lock.release()
+
+    # ── reading ──────────────────────────────────────────────────────────────────
+
+    def mark(self) -> Mark:
+        """Return where the next live frame will stand.
+
+        It will be of the day that receipt time has reached: that of the wall clock, or of
+        the newest ``ts`` where that is ahead. Between this call and the frame midnight may
+        pass; the mark then is the end of the day before, with nothing in between.
+        """
+        day = day_of(max(self._wall_ns(), self._last_ts + 1))
+        file = self._layout.file(day, Kind.LIVE)
+        current = self._current.get(Kind.LIVE)
+        if current is not None and current.name == file:
+            return Mark(file, current.size)
+        try:
+            return Mark(file, (self.root / file).stat().st_size)
+        except OSError:
+            return Mark(file, 0)
+
+    def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
+        """Yield the live frames with ``after < ts <= upto`` in order. Works without ``open``."""
+        return self._reader.read(after, upto)
+
+    def _readable(self, file: str) -> int | None:
+        for segment in (self._current.get(Kind.LIVE), self._opening.get(Kind.LIVE)):
+            if segment is not None and segment.name == file:
+                return segment.size
+        return None
+
+    # ── values beside the archive ────────────────────────────────────────────────
+
+    def load(self, name: str) -> bytes | None:
+        """Return a small durable value kept beside the archive, such as ``connector``."""
+        return self._state.load(name)
+
+    def save(self, name: str, value: bytes) -> None:
+        """Replace such a value atomically."""
+        self._state.save(name, value)
