@@ -1,0 +1,51 @@
+"""A Kalshi with no account: the loopback venue plays an invented session, live and in bursts."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from ssmd_core.plugins import Demo
+from ssmd_core.testing import LoopbackVenue, Recording
+
+from ssmd_kalshi.venue import KalshiFace, market_names, new_key, session
+
+__all__ = ["open_demo"]
+
+_FRAMES_PER_SECOND = 400.0
+_MARKETS = 24
+_BURST_FRAMES = (50, 400)
+_CALM_SECONDS = (0.5, 3.0)
+
+
+@asynccontextmanager
+async def open_demo() -> AsyncIterator[Demo]:
+    """Start the venue, and stop it on leaving. Its key is made anew and known to it alone."""
+    key = new_key()
+    markets = market_names(_MARKETS)
+    frames = session(time.time_ns(), markets, now_ms=lambda: time.time_ns() // 1_000_000)
+    recording = Recording(frames, rate=_FRAMES_PER_SECOND)
+    async with (
+        LoopbackVenue(recording, KalshiFace.for_key(key), keep=False) as venue,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(_burst_now_and_then, venue)
+        yield Demo(
+            endpoint=venue.url,
+            environ=key.environ,
+            settings={
+                "channels": ["ticker", "trade", "orderbook_delta", "market_lifecycle_v2"],
+                "market_tickers": markets,
+            },
+        )
+        tasks.cancel_scope.cancel()
+
+
+async def _burst_now_and_then(venue: LoopbackVenue) -> None:
+    rng = random.Random()
+    while True:
+        await anyio.sleep(rng.uniform(*_CALM_SECONDS))
+        venue.flood(rng.randint(*_BURST_FRAMES))
