@@ -54,22 +54,24 @@ class Levels:
 def parse_levels(text: str) -> Levels:
     """Read ``level``, ``target=level`` or a list of both with commas, as RUST_LOG has it.
 
-    Targets are module names with dots or ``::``. ``ssmd_connector``, the reference
-    program, stands for everything of ssmd. Without a bare level the default is ``info``.
+    Targets are module names with dots or ``::``. ``ssmd`` and ``ssmd_connector``, the
+    reference program, stand for the whole program and win over a bare level. Without
+    either the level is ``info``.
     """
-    default, targets, unknown = logging.INFO, {}, []
+    own, bare = None, logging.INFO
+    targets, unknown = {}, []
     for part in filter(None, (part.strip() for part in text.split(","))):
         target, separator, word = part.rpartition("=")
         level = _LEVELS.get(word.strip().lower())
         if level is None:
             unknown.append(part)
         elif not separator:
-            default = level
-        elif re.fullmatch(r"ssmd(?:_connector\w*)?", target.split("::")[0].strip()):
-            targets["ssmd_core"] = level
+            bare = level
+        elif re.fullmatch(r"ssmd(_connector\w*)?(::.*)?", target.strip()):
+            own = level
         else:
             targets[target.strip().replace("::", ".")] = level
-    return Levels(default, targets, tuple(unknown))
+    return Levels(bare if own is None else own, targets, tuple(unknown))
 
 
 def configure(level: str = "info", fmt: str | None = None) -> None:

@@ -136,8 +136,10 @@ def test_a_level_nobody_knows_is_a_warning_and_the_rest_holds(lines):
         ("", logging.INFO, {}),
         ("DEBUG", logging.DEBUG, {}),
         ("warn, nats = error", logging.WARNING, {"nats": logging.ERROR}),
-        ("ssmd_connector=debug", logging.INFO, {"ssmd_core": logging.DEBUG}),
-        ("ssmd_connector_lib::ws=trace", logging.INFO, {"ssmd_core": TRACE}),
+        ("ssmd_connector=debug", logging.DEBUG, {}),
+        ("ssmd_connector=debug,warn,hyper=error", logging.DEBUG, {"hyper": logging.ERROR}),
+        ("ssmd_connector_lib::ws=trace", TRACE, {}),
+        ("ssmd=error", logging.ERROR, {}),
         ("ssmd_kalshi::feed=trace", logging.INFO, {"ssmd_kalshi.feed": TRACE}),
     ],
 )
