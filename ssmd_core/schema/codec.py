@@ -50,7 +50,7 @@ class Codec:
         """
         try:
             values, pack = self._wires[record.kind]
-            return pack(*values(record))
+            return pack(values(record))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if record.kind not in self._wires:
                 raise RecordError(f"{self.label} has no struct for {record.kind}") from error

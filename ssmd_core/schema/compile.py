@@ -17,11 +17,12 @@ from ssmd_core.schema.oracle import find_fault, pack_by_pycapnp
 
 __all__ = ["Packer", "compile_packer"]
 
-Packer = Callable[..., bytes]
-"""Takes the value of every field in ordinal order; returns one framed message.
+Packer = Callable[[Sequence[Any]], bytes]
+"""Takes the values of all fields in ordinal order; returns one framed message.
 
 Raises:
     RecordError: a value that its field cannot carry; the message names the field.
+    ValueError: more or fewer values than fields.
 """
 
 _FIRST_SEGMENT_WORDS = 1024
@@ -168,15 +169,16 @@ def _write_source(layout: Layout) -> str:
     if tail:
         result = f"join(({result}, {', '.join(tail)}))"
     lines = [
-        f"def pack({arguments}):",
+        "def pack(values):",
+        f"    ({arguments},) = values",
         "    try:",
         *(f"        {statement}" for statement in prepare),
         f"        words = {fixed}{' + ' + before if before else ''}",
         f"        if words > {_FIRST_SEGMENT_WORDS}:",
-        f"            return pack_long(({arguments},))",
+        "            return pack_long(values)",
         f"        return {result}",
         "    except REFUSALS as error:",
-        f"        raise refuse(({arguments},)) from error",
+        "        raise refuse(values) from error",
     ]
     return "\n".join(lines)
 

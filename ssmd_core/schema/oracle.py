@@ -87,7 +87,7 @@ def _number_fault(type_name: str, value: Any) -> str | None:
 # ── the check at start ───────────────────────────────────────────────────────────
 
 
-def check_packer(struct_type: Any, pack: Callable[..., bytes]) -> None:
+def check_packer(struct_type: Any, pack: Callable[[Sequence[Any]], bytes]) -> None:
     """Compare a packer with pycapnp on values that are easily got wrong.
 
     Raises:
@@ -96,7 +96,7 @@ def check_packer(struct_type: Any, pack: Callable[..., bytes]) -> None:
     layout = read_layout(struct_type)
     names = [field.name for field in layout.fields]
     for values in _nasty_rows(layout):
-        if pack(*values) != pack_by_pycapnp(struct_type, names, values):
+        if pack(values) != pack_by_pycapnp(struct_type, names, values):
             raise SchemaError(
                 f"{layout.struct}: the packer and pycapnp disagree; "
                 "install the pycapnp version that this release was tested with"

@@ -8,19 +8,12 @@ from ssmd_core.errors import RecordError
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import SCALE, Side, Ticker, Trade
 
-__all__ = ["TradeV1", "round_half_even"]
+__all__ = ["TradeV1"]
 
+_HALF = SCALE // 2
 _MAX_UINT32 = (1 << 32) - 1
 _MAX_UINT64 = (1 << 64) - 1
 _BUY = Side.BUY  # looking an enum's member up costs as much as the rest of the line
-
-
-def round_half_even(amount_e9: int) -> int:
-    """Return the nearest whole number of contracts, the even one of two equally near."""
-    whole, rest = divmod(amount_e9, SCALE)
-    if 2 * rest > SCALE or (2 * rest == SCALE and whole & 1):
-        return whole + 1
-    return whole
 
 
 class TradeV1:
@@ -39,11 +32,11 @@ class TradeV1:
             RecordError: no venue time, or a negative size.
         """
         time = record.venue_ns
-        if not 0 < time <= _MAX_UINT64:
-            raise RecordError(_time_fault(time))
+        if time <= 0:
+            raise RecordError("negative venue time" if time else "no venue time")
         size, fraction = divmod(record.size_e9, SCALE)
         if fraction or not 0 <= size <= _MAX_UINT32:
-            size = self._fit(record.size_e9, _MAX_UINT32, "size")
+            size = self._fit(size, fraction, "size", most=_MAX_UINT32)
         return (
             time,
             record.ticker,
@@ -60,14 +53,14 @@ class TradeV1:
             RecordError: no venue time, or a negative volume or open interest.
         """
         time = record.venue_ns
-        if not 0 < time <= _MAX_UINT64:
-            raise RecordError(_time_fault(time))
+        if time <= 0:
+            raise RecordError("negative venue time" if time else "no venue time")
         volume, fraction = divmod(record.volume_e9, SCALE)
         if fraction or not 0 <= volume <= _MAX_UINT64:
-            volume = self._fit(record.volume_e9, _MAX_UINT64, "volume")
+            volume = self._fit(volume, fraction, "volume", most=_MAX_UINT64)
         interest, fraction = divmod(record.open_interest_e9, SCALE)
         if fraction or not 0 <= interest <= _MAX_UINT64:
-            interest = self._fit(record.open_interest_e9, _MAX_UINT64, "open interest")
+            interest = self._fit(interest, fraction, "open interest", most=_MAX_UINT64)
         bid, ask, last = record.bid_e9, record.ask_e9, record.last_e9
         return (
             time,
@@ -79,17 +72,15 @@ class TradeV1:
             interest,
         )
 
-    def _fit(self, amount_e9: int, most: int, what: str) -> int:
-        if amount_e9 < 0:
+    def _fit(self, whole: int, fraction_e9: int, what: str, *, most: int) -> int:
+        """Return the nearest whole number, the even one of two equally near, up to ``most``."""
+        if whole < 0:
             raise RecordError(f"negative {what}")
-        if amount_e9 % SCALE:
+        if fraction_e9:
             self._metrics.rounded += 1
-        whole = round_half_even(amount_e9)
+            if fraction_e9 > _HALF or (fraction_e9 == _HALF and whole & 1):
+                whole += 1
         if whole > most:
             self._metrics.saturated += 1
             return most
         return whole
-
-
-def _time_fault(venue_ns: int) -> str:
-    return "venue time out of range" if venue_ns else "no venue time"

@@ -9,6 +9,7 @@ from ssmd_core.records import Record, Side, Trade
 from ssmd_core.schema import (
     Decoder,
     Wire,
+    codec,
     compile_packer,
     find_schema,
     load_schema,
@@ -45,10 +46,10 @@ def funding_values(record):
 
 
 def test_a_stranger_writes_a_schema_and_one_mapping(funding_path):
-    codec = open_codec(
+    encoder = open_codec(
         "funding:v1", funding_path, {"funding": Wire(struct="Funding", values=funding_values)}
     )
-    payload = codec.encode(Funding("BTC-PERP", 42, 0.0001, settled=True))
+    payload = encoder.encode(Funding("BTC-PERP", 42, 0.0001, settled=True))
     decoder = Decoder("funding:v1", funding_path, {"funding": "Funding"})
     assert decoder.decode("funding", payload) == {
         "at": 42,
@@ -69,11 +70,11 @@ def test_a_stranger_writes_a_schema_and_one_mapping(funding_path):
     ids=["wrong attribute", "too few values", "arithmetic", "conversion"],
 )
 def test_a_mapping_that_breaks_costs_the_record_and_nothing_else(funding_path, values):
-    codec = open_codec(
+    encoder = open_codec(
         "funding:v1", funding_path, {"funding": Wire(struct="Funding", values=values)}
     )
     with pytest.raises(RecordError, match="not a funding record as funding:v1 knows it"):
-        codec.encode(Funding("BTC-PERP", 42, 0.0001, settled=True))
+        encoder.encode(Funding("BTC-PERP", 42, 0.0001, settled=True))
 
 
 def test_a_wire_for_a_struct_that_the_text_lacks_is_refused(funding_path):
@@ -81,18 +82,21 @@ def test_a_wire_for_a_struct_that_the_text_lacks_is_refused(funding_path):
         open_codec("funding:v1", funding_path, {"x": Wire(struct="Quote", values=funding_values)})
 
 
-def test_a_packer_that_pycapnp_disagrees_with_is_refused():
+def test_a_packer_that_pycapnp_disagrees_with_is_refused(monkeypatch):
     trade = load_schema(find_schema("trade.capnp")).Trade
     right = compile_packer(trade)
 
-    def wrong(*values):
-        message = bytearray(right(*values))
+    def wrong(values):
+        message = bytearray(right(values))
         message[-1] ^= 1
         return bytes(message)
 
     check_packer(trade, right)
     with pytest.raises(SchemaError, match="Trade: the packer and pycapnp disagree"):
         check_packer(trade, wrong)
+    monkeypatch.setattr(codec, "compile_packer", lambda _struct: wrong)
+    with pytest.raises(SchemaError, match="Trade: the packer and pycapnp disagree"):
+        open_trade_v1(Metrics())
 
 
 def test_the_check_sees_every_field(everything):
@@ -101,8 +105,8 @@ def test_the_check_sees_every_field(everything):
     constants = (0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, False, "red", "")
     for position, constant in enumerate(constants):
 
-        def deaf(*values, position=position, constant=constant):
-            return right(*values[:position], constant, *values[position + 1 :])
+        def deaf(values, position=position, constant=constant):
+            return right((*values[:position], constant, *values[position + 1 :]))
 
         with pytest.raises(SchemaError, match="Defaults"):
             check_packer(everything.Defaults, deaf)
@@ -135,7 +139,7 @@ def appended_path(tmp_path_factory):
 
 def test_a_reader_of_v1_reads_a_schema_with_appended_fields(appended_path):
     pack = compile_packer(load_schema(appended_path).Trade)
-    payload = pack(1, "KX", 0.5, 3, "sell", "id", 500_000_000, "later")
+    payload = pack((1, "KX", 0.5, 3, "sell", "id", 500_000_000, "later"))
     assert open_trade_v1_decoder().decode("trade", payload) == {
         "timestamp": 1,
         "ticker": "KX",

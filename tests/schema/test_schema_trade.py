@@ -225,9 +225,9 @@ def test_totals_are_rounded_half_to_even_saturate_and_are_counted(send, volume_e
     ("record", "reason"),
     [
         (a_trade(venue_ns=0), "no venue time"),
-        (a_trade(venue_ns=-1), "venue time out of range"),
+        (a_trade(venue_ns=-1), "negative venue time"),
         (a_ticker(venue_ns=0), "no venue time"),
-        (a_ticker(venue_ns=1 << 64), "venue time out of range"),
+        (a_ticker(venue_ns=1 << 64), "Ticker.timestamp is out of range"),
         (a_trade(size_e9=-1), "negative size"),
         (a_ticker(volume_e9=-SCALE), "negative volume"),
         (a_ticker(open_interest_e9=-1), "negative open interest"),
