@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+
 from ssmd_core.plugins import Demo
 from ssmd_core.testing import LoopbackVenue, Recording
-
 from ssmd_kalshi.venue import KalshiFace, market_names, new_key, session
 
 __all__ = ["open_demo"]
