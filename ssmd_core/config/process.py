@@ -18,25 +18,14 @@ from pydantic_settings import (
 
 from ssmd_core.errors import ConfigError
 
-__all__ = ["HealthAddress", "ProcessSettings", "parse_health_address", "parse_log_level"]
-
-LogLevel = Literal["error", "warn", "info", "debug", "trace"]
+__all__ = ["HealthAddress", "ProcessSettings", "parse_health_address", "parse_log_levels"]
 
 _ANY_HOST = "0.0.0.0"  # noqa: S104  a probe comes from outside the container
 _MAX_PORT = 65_535
 _MAX_SHUTDOWN_SECONDS = 3600
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
-_LEVELS: Mapping[str, LogLevel] = {
-    "error": "error",
-    "warn": "warn",
-    "warning": "warn",
-    "info": "info",
-    "debug": "debug",
-    "trace": "trace",
-    # Errors are always worth a line.
-    "off": "error",
-}
-_LEVEL_WORDS = "error, warn, info, debug, trace"
+_DEFAULT_LEVEL = "info"
+_LEVELS = ("error", "warn", "warning", "info", "debug", "trace", "off")
 
 
 class HealthAddress(NamedTuple):
@@ -68,28 +57,22 @@ def parse_health_address(text: str) -> HealthAddress:
     return HealthAddress(host or _ANY_HOST, int(port))
 
 
-def parse_log_level(text: str) -> LogLevel:
-    """Read a level, or the default level of a list such as ``info,ssmd=debug``.
-
-    A list that names targets only has the level of the target ``ssmd…``, else ``info``.
+def parse_log_levels(text: str) -> str:
+    """Check a level, or a list such as ``info,ssmd=debug``, and return it.
 
     Raises:
         ValueError: a word that is no level; says what is allowed.
     """
-    default: LogLevel | None = None
-    ours: LogLevel | None = None
-    for directive in text.partition("/")[0].split(","):
-        if not directive.strip():
-            continue
-        target, equals, word = (part.strip() for part in directive.rpartition("="))
-        level = _LEVELS.get(word.lower())
-        if level is None:
-            raise ValueError(f"`{word[:40]}` is no level; allowed: {_LEVEL_WORDS}, target=level")
-        if not equals:
-            default = level
-        elif target.startswith("ssmd"):
-            ours = level
-    return default or ours or "info"
+    # env_logger, which RUST_LOG is made for, takes a filter of lines after a slash.
+    directives = [part.strip() for part in text.partition("/")[0].split(",") if part.strip()]
+    for directive in directives:
+        word = directive.rpartition("=")[2].strip()
+        if word.lower() not in _LEVELS:
+            raise ValueError(
+                f"`{word[:40]}` is no level; allowed: {', '.join(_LEVELS)}, "
+                "or a list of target=level"
+            )
+    return ",".join(directives) or _DEFAULT_LEVEL
 
 
 def _canonical_address(text: str) -> str:
@@ -126,9 +109,10 @@ class ProcessSettings(BaseSettings):
     ] = f"{_ANY_HOST}:8080"
     log: Annotated[
         str,
-        AfterValidator(parse_log_level),
+        AfterValidator(parse_log_levels),
         Field(validation_alias=AliasChoices("SSMD_LOG", "RUST_LOG")),
-    ] = "info"
+    ] = _DEFAULT_LEVEL
+    """A level or a list of ``target=level``, as the operator wrote it."""
     log_format: Annotated[
         Literal["console", "json"] | None,
         BeforeValidator(_log_format),
@@ -140,9 +124,14 @@ class ProcessSettings(BaseSettings):
     ] = 20.0
 
     @property
-    def health(self) -> HealthAddress:
-        """Return where the health server listens."""
-        return parse_health_address(self.health_addr)
+    def health_host(self) -> str:
+        """Where the health server listens."""
+        return parse_health_address(self.health_addr).host
+
+    @property
+    def health_port(self) -> int:
+        """The port of the health server; 0 lets the system choose."""
+        return parse_health_address(self.health_addr).port
 
     @classmethod
     def settings_customise_sources(

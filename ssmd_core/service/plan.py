@@ -1,0 +1,211 @@
+"""Decides what will run: the plugins that the files name, each with its section validated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from ssmd_core.config import Loaded, Section
+from ssmd_core.config.faults import joined
+from ssmd_core.errors import ConfigError, PluginError, SsmdError
+from ssmd_core.feed import Feed, FeedContext, WebSocketFeed
+from ssmd_core.plugins import FeedType, SchemaType, StorageType, TransportType
+from ssmd_core.plugins.index import Kind
+from ssmd_core.plugins.registry import Registry
+
+__all__ = ["RunPlan", "resolve"]
+
+_DEFAULT_PATH = "./data"
+_PLACES = ("path", "bucket")
+"""Keys of a storage section that say where the archive goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What runs: plugins found, sections valid, credentials there. Nothing is open yet."""
+
+    name: str
+    """The feed's name: token of subjects, file name of the archive."""
+    environment: str
+    endpoint: str
+    version: str
+    """The version of the feed file in effect."""
+    feed_type: FeedType
+    feed: WebSocketFeed | Feed
+    transport_type: TransportType
+    transport_config: Any = field(repr=False)
+    storage_type: StorageType | None
+    """None: nothing is archived."""
+    storage_config: Any = field(repr=False)
+    schema_type: SchemaType | None
+    """None: nothing is published."""
+    warnings: tuple[str, ...]
+    origins: Mapping[str, str]
+    """Kind of plugin → distribution, version and module it came from."""
+    environ: Mapping[str, str] = field(repr=False)
+
+
+class _Storage(NamedTuple):
+    """The storage that runs, with its section."""
+
+    type: StorageType
+    section: Section
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> RunPlan:
+    """Find the plugins, validate their sections and credentials; opens nothing.
+
+    Raises:
+        PluginError: a plugin is missing, claimed twice, or broken.
+        ConfigError: a section that its plugin does not accept; every fault, one a line.
+        CredentialError: a key is missing or unreadable; names the variable.
+    """
+    warnings = list(loaded.warnings)
+    feed_type = _feed_type(loaded, registry)
+    transport_type = registry.transport(loaded.env.transport.transport_type)
+    schema_type = registry.schema(loaded.env.schema_)
+    storage = _storage(loaded, registry, transport_type, warnings.append)
+
+    sections = _Sections(warnings.append)
+    settings = sections.validate(loaded.settings, feed_type.config)
+    transport_config = sections.validate(loaded.transport, transport_type.config)
+    storage_config = sections.validate(storage.section, storage.type.config) if storage else None
+    sections.raise_faults()
+
+    context = FeedContext(
+        name=loaded.feed.name,
+        environment=loaded.env.name,
+        endpoint=loaded.version.endpoint,
+        version=loaded.version.as_written(),
+        environ=environ,
+        keys=loaded.env.variables(),
+        warn=warnings.append,
+    )
+    feed = _opened(feed_type, context, settings, registry.origin(feed_type).origin)
+    _check_kind(loaded, feed)
+    records = {
+        "feed": feed_type,
+        "transport": transport_type,
+        "storage": storage.type if storage else None,
+        "schema": schema_type,
+    }
+    return RunPlan(
+        name=loaded.feed.name,
+        environment=loaded.env.name,
+        endpoint=loaded.version.endpoint,
+        version=loaded.version.version,
+        feed_type=feed_type,
+        feed=feed,
+        transport_type=transport_type,
+        transport_config=transport_config,
+        storage_type=storage.type if storage else None,
+        storage_config=storage_config,
+        schema_type=schema_type if transport_type.publishes else None,
+        warnings=tuple(warnings),
+        origins={kind: registry.origin(found).origin for kind, found in records.items() if found},
+        environ=environ,
+    )
+
+
+class _Sections:
+    """Validates sections and keeps the faults of all of them."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._faults: list[ConfigError] = []
+
+    def validate(self, section: Section, model: type[ModelT]) -> ModelT | None:
+        try:
+            return section.validate(model, self._warn)
+        except ConfigError as error:
+            self._faults.append(error)
+            return None
+
+    def raise_faults(self) -> None:
+        if self._faults:
+            raise joined(self._faults)
+
+
+def _feed_type(loaded: Loaded, registry: Registry) -> FeedType:
+    feed = loaded.feed
+    try:
+        return registry.feed(feed.name, feed.plugin)
+    except PluginError as error:
+        if feed.plugin is None and not registry.provided(Kind.FEED, feed.name):
+            raise PluginError(
+                f"{error}; where the feed's name is not its type, `plugin: TYPE` in "
+                f"{loaded.settings.file} picks the plugin"
+            ) from error
+        raise
+
+
+def _storage(
+    loaded: Loaded,
+    registry: Registry,
+    transport: TransportType,
+    warn: Callable[[str], None],
+) -> _Storage | None:
+    """Return the storage that runs, None where only the bus is fed.
+
+    A transport that publishes runs without an archive unless the section says where one
+    goes. One that does not publish needs an archive, by default in ``./data``.
+    """
+    head, section = loaded.env.storage, loaded.storage
+    if head is None or section is None:
+        section = Section(file=loaded.transport.file, path=("storage",))
+        if transport.publishes:
+            return None
+        return _Storage(registry.storage("local"), section.with_default("path", _DEFAULT_PATH))
+    spec = head.storage_type
+    if transport.publishes and not section.keys():
+        # The guide's NATS mode: a type alone. Its plugin need not be installed.
+        if not registry.provided(Kind.STORAGE, spec):
+            registry.storage(spec)
+        return None
+    storage = registry.storage(spec)
+    if section.has(*_PLACES) or not _needs_place(storage):
+        return _Storage(storage, section)
+    if transport.publishes:
+        warn(f"`storage` has neither {' nor '.join(_PLACES)}: nothing is archived")
+        return None
+    if storage.name == "local":
+        section = section.with_default("path", _DEFAULT_PATH)
+    return _Storage(storage, section)
+
+
+def _needs_place(storage: StorageType) -> bool:
+    return not set(_PLACES).isdisjoint(storage.config.model_fields)
+
+
+def _opened(
+    feed_type: FeedType, context: FeedContext, settings: Any, origin: str
+) -> WebSocketFeed | Feed:
+    try:
+        feed = feed_type.open(context, settings)
+    except SsmdError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise PluginError(f"plugin {origin}: opening the feed raised {kind}: {error}") from error
+    if not isinstance(feed, (WebSocketFeed, Feed)):
+        kind = type(feed).__name__
+        raise PluginError(
+            f"plugin {origin}: `open` returns {kind}, must be a WebSocketFeed or Feed"
+        )
+    return feed
+
+
+def _check_kind(loaded: Loaded, feed: WebSocketFeed | Feed) -> None:
+    kind = loaded.feed.feed_type
+    if isinstance(feed, WebSocketFeed) and kind != "websocket":
+        raise ConfigError(
+            f"is {kind}, but the plugin of this feed speaks WebSocket; write websocket",
+            file=loaded.settings.file,
+            key="feed_type",
+        )
