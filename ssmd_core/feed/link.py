@@ -136,7 +136,7 @@ class Link:
             connection.start()
             async with anyio.create_task_group() as watch:
                 watch.start_soon(self._watch, connection)
-                why = await connection.ended
+                why = await connection.wait_ended()
                 watch.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001  whatever failed, capture goes on anew
             _log.exception("the session failed", conn=self.plan.conn)

@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = self._loop.create_future()
-        self.ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
+        self._ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         self._why: ConnectionEnded | None = None
         self._parts: list[bytes] = []
         self._parts_binary = False
@@ -103,14 +103,20 @@ class Connection(asyncio.Protocol):
         """Return how much of what was sent has not left the process."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    async def wait_ended(self) -> ConnectionEnded:
+        """Return why the connection ended, once it did."""
+        # Not awaited itself: cancelling the waiter would cancel the future for all.
+        await asyncio.wait([self._ended])
+        return self._ended.result()
+
     async def close(self, within_seconds: float) -> None:
         """Close with 1000. What still comes is not read as data."""
         self._deaf = True
-        if not self.ended.done() and self._protocol.state is OPEN:
+        if not self._ended.done() and self._protocol.state is OPEN:
             self._protocol.send_close(1000)
             self._write()
             self.resume()
-            await asyncio.wait([self.ended], timeout=within_seconds)
+            await asyncio.wait([self._ended], timeout=within_seconds)
         self.abort(ConnectionEnded("closed_by_us", code=1000))
 
     def abort(self, why: ConnectionEnded) -> None:
@@ -118,8 +124,8 @@ class Connection(asyncio.Protocol):
         self._why = self._why or why
         if self._transport is not None:
             self._transport.abort()
-        elif not self.ended.done():
-            self.ended.set_result(self._why)
+        elif not self._ended.done():
+            self._ended.set_result(self._why)
 
     # ── what asyncio calls ───────────────────────────────────────────────────────
 
@@ -150,8 +156,8 @@ class Connection(asyncio.Protocol):
         if not self.accepted.done():
             self.accepted.set_exception(why)
             self.accepted.exception()  # retrieved: nobody may be waiting any more
-        if not self.ended.done():
-            self.ended.set_result(why)
+        if not self._ended.done():
+            self._ended.set_result(why)
 
     # ── between ──────────────────────────────────────────────────────────────────
 
