@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -191,21 +191,18 @@ def _opened(
     except SsmdError:
         raise
     except Exception as error:
+        # Its text is a stranger's and may quote a credential.
         kind = type(error).__name__
-        raise PluginError(f"plugin {origin}: opening the feed raised {kind}: {error}") from error
+        raise PluginError(f"plugin {origin}: opening the feed raised {kind}") from error
     if not isinstance(feed, (WebSocketFeed, Feed)):
         kind = type(feed).__name__
-        raise PluginError(
-            f"plugin {origin}: `open` returns {kind}, must be a WebSocketFeed or Feed"
-        )
+        raise PluginError(f"plugin {origin}: `open` returns {kind}, not a WebSocketFeed or Feed")
     return feed
 
 
 def _check_kind(loaded: Loaded, feed: WebSocketFeed | Feed) -> None:
     kind = loaded.feed.feed_type
     if isinstance(feed, WebSocketFeed) and kind != "websocket":
-        raise ConfigError(
-            f"is {kind}, but the plugin of this feed speaks WebSocket; write websocket",
-            file=loaded.settings.file,
-            key="feed_type",
-        )
+        root = replace(loaded.settings, path=(), overrides=())
+        message = f"is {kind}, but this feed's plugin speaks WebSocket; write websocket"
+        raise root.fault(("feed_type",), message)
