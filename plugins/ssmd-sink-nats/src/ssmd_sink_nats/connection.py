@@ -1,0 +1,373 @@
+"""One connection to one server of the bus: opens it, keeps watch on it, hands on what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from ssmd_core.errors import TransportUnusable
+from ssmd_sink_nats.auth import Login, Method, connect_fields
+from ssmd_sink_nats.config import Server
+from ssmd_sink_nats.protocol import (
+    PING,
+    PONG,
+    Acks,
+    Event,
+    Info,
+    Nack,
+    Reader,
+    Refusal,
+    Reply,
+    Verb,
+    connect_line,
+    request_line,
+    subscribe_line,
+)
+
+__all__ = ["Connection", "Ending", "Entry", "Receiver", "dial"]
+
+_TICK_SECONDS = 0.25
+_PING_SECONDS = 5.0
+_PONG_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
+_REQUEST_SECONDS = 2.0
+_HIGH_WATER_BYTES = 1024 * 1024
+"""Bytes the socket did not take yet: from here on nothing more is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a connection is over."""
+
+    reason: str
+    refused: bool = False
+    """The server answered and does not want us: no use to hurry back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a server must be shown."""
+
+    client_name: str
+    """How the connection is listed at the server."""
+    login: Login
+    tls: ssl.SSLContext | None
+    """None where the configuration asks for none; a server may still."""
+    handshake_first: bool
+    inbox_prefix: str
+
+
+class Receiver(Protocol):
+    """Who is told what happens on a connection. Calls come from the event loop, in order."""
+
+    def on_acks(self, connection: Connection, acks: Acks) -> None:
+        """Messages were stored."""
+
+    def on_nack(self, connection: Connection, nack: Nack) -> None:
+        """A message was not stored."""
+
+    def on_writable(self, connection: Connection) -> None:
+        """The socket takes data again."""
+
+    def on_tick(self, connection: Connection) -> None:
+        """A quarter of a second passed."""
+
+    def on_closed(self, connection: Connection, ending: Ending) -> None:
+        """It is over; comes once, and only for a connection that ``dial`` returned."""
+
+
+class Connection(asyncio.Protocol):
+    """A logged-in connection with one subscription, the inbox of acknowledgements."""
+
+    def __init__(self, server: Server, receiver: Receiver, inbox_prefix: str) -> None:
+        self.server = server
+        self.info = Info()
+        self.inbox = f"{inbox_prefix}.{secrets.token_hex(11)}"
+        """Fresh for each connection, so that late answers of an older one go nowhere."""
+        self._receiver = receiver
+        self._reader = Reader(self.inbox)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._heard_info: asyncio.Future[Info] = self._loop.create_future()
+        self._heard_pong: asyncio.Future[None] = self._loop.create_future()
+        self._gone = asyncio.Event()
+        self._ending: Ending | None = None
+        self._live = False
+        self._choked = False
+        self._pinged_at = self._loop.time()
+        self._pong_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._requests: dict[int, tuple[str, asyncio.Future[Reply]]] = {}
+        self._last_request = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether it is up and the socket keeps pace."""
+        return self._live and self._ending is None and not self._choked
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket."""
+        if self._transport is not None and self._ending is None:
+            self._transport.write(data)
+
+    def end(self, reason: str, *, refused: bool = False) -> None:
+        """Cut the connection now, unsent bytes included."""
+        if self._ending is not None:
+            return
+        self._ending = Ending(reason, refused)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        _fail(self._heard_info, reason)
+        _fail(self._heard_pong, reason)
+        for _, answer in self._requests.values():
+            _fail(answer, reason)
+        if self._live:
+            self._live = False
+            self._receiver.on_closed(self, self._ending)
+
+    async def request(self, subject: str, payload: bytes) -> Reply:
+        """Ask something rare, and wait two seconds for the answer.
+
+        Raises:
+            TimeoutError: no answer.
+            PermissionError: this user may not ask that.
+            ConnectionError: the connection ended.
+        """
+        if self._ending is not None:
+            raise ConnectionError(self._ending.reason)
+        self._last_request = number = self._last_request + 1
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        self._requests[number] = subject, answer
+        self.write(request_line(subject, self.inbox, number, payload))
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                return await answer
+        finally:
+            del self._requests[number]
+
+    async def aclose(self) -> None:
+        """Close it politely: what was written still goes out, for two seconds at most."""
+        self._live = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is None or self._ending is not None:
+            return
+        self._transport.close()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._gone.wait()
+        except TimeoutError:
+            self._transport.abort()
+
+    # ── opening ──────────────────────────────────────────────────────────────────
+
+    async def log_in(self, entry: Entry) -> None:
+        """Go from an open socket to a connection that can publish.
+
+        Raises:
+            TransportUnusable: the server refuses; names the key to look at.
+            OSError: the connection broke.
+        """
+        self.info = await self._heard_info
+        encrypted = entry.handshake_first
+        if not encrypted and (entry.tls or self.server.tls or self.info.tls_required):
+            await self._encrypt(entry.tls)
+            encrypted = True
+        fields = connect_fields(entry.login, self.info.nonce)
+        self.write(
+            connect_line(entry.client_name, tls=encrypted, login=fields)
+            + subscribe_line(self.inbox)
+            + PING
+        )
+        try:
+            await self._heard_pong
+        except ConnectionError as error:
+            if self._ending is not None and self._ending.refused:
+                raise TransportUnusable(
+                    _refusal(self.server, self._ending.reason, entry.login.method)
+                ) from error
+            raise
+        self._live = True
+        self._pinged_at = self._loop.time()
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    async def _encrypt(self, context: ssl.SSLContext | None) -> None:
+        if not (self.info.tls_required or self.info.tls_available):
+            raise TransportUnusable(
+                f"transport.tls: the bus at {self.server.url} offers no TLS, "
+                "and credentials are not sent in the clear; remove tls or use another port"
+            )
+        transport = await self._loop.start_tls(
+            cast("asyncio.Transport", self._transport),
+            self,
+            context or ssl.create_default_context(),
+            server_hostname=self.server.certificate_name or self.server.host,
+        )
+        if transport is None:
+            raise ConnectionError("the connection was lost while encrypting")
+        self._use(transport)
+
+    def _use(self, transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._transport = transport
+
+    # ── what the event loop calls ────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the socket."""
+        self._use(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came and hand it on."""
+        if self._ending is not None:
+            return
+        try:
+            events = self._reader.feed(data)
+        except ValueError as error:  # msgspec's errors are ValueErrors too
+            self.end(f"it does not speak the NATS protocol: {error}")
+            return
+        for event in events:
+            self._handle(event)
+
+    def pause_writing(self) -> None:
+        """Stop writing: the socket does not keep pace."""
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self._choked = False
+        if self.writable:
+            self._receiver.on_writable(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, unless we did."""
+        self._gone.set()
+        # With TLS 1.3 a missing client certificate is only told after the handshake.
+        refused = isinstance(exc, ssl.SSLError)
+        self.end(str(exc) if exc else "the server closed the connection", refused=refused)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Acks():
+                self._receiver.on_acks(self, event)
+            case Nack():
+                self._receiver.on_nack(self, event)
+            case Reply():
+                self._take_reply(event)
+            case Info():
+                self._take_info(event)
+            case Refusal(text):
+                if not self._denies_request(text):
+                    self.end(text, refused=_is_refusal(text))
+            case Verb.PING:
+                self.write(PONG)
+            case Verb.PONG:
+                self._take_pong()
+            case Verb.OK:
+                pass
+
+    def _take_pong(self) -> None:
+        self._pong_due = False
+        if not self._heard_pong.done():
+            self._heard_pong.set_result(None)
+
+    def _take_reply(self, reply: Reply) -> None:
+        if reply.number in self._requests:
+            _, answer = self._requests[reply.number]
+            if not answer.done():
+                answer.set_result(reply)
+
+    def _denies_request(self, text: str) -> bool:
+        for subject, answer in self._requests.values():
+            if f'publish to "{subject}"'.lower() in text.lower() and not answer.done():
+                answer.set_exception(PermissionError(text))
+                return True
+        return False
+
+    def _take_info(self, info: Info) -> None:
+        self.info = info
+        if not self._heard_info.done():
+            self._heard_info.set_result(info)
+        elif info.ldm:
+            self.end("the server is about to shut down (lame duck mode)")
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        since = self._loop.time() - self._pinged_at
+        if self._pong_due and since > _PONG_SECONDS:
+            self.end(f"no PONG for {_PONG_SECONDS:g} s")
+            return
+        if not self._pong_due and since > _PING_SECONDS:
+            self._pinged_at, self._pong_due = self._loop.time(), True
+            self.write(PING)
+        self._receiver.on_tick(self)
+
+
+async def dial(server: Server, entry: Entry, receiver: Receiver) -> Connection:
+    """Open a connection and log in. The caller bounds the time.
+
+    Raises:
+        TransportUnusable: the server answers and refuses; names the key to look at.
+        OSError: it cannot be reached; the message says why.
+    """
+    loop = asyncio.get_running_loop()
+    connection = Connection(server, receiver, entry.inbox_prefix)
+    host, port = server.host, server.port
+    try:
+        if entry.handshake_first:
+            name = server.certificate_name or host
+            await loop.create_connection(
+                lambda: connection, host, port, ssl=entry.tls, server_hostname=name
+            )
+        else:
+            await loop.create_connection(lambda: connection, host, port)
+        await connection.log_in(entry)
+    except ssl.SSLError as error:
+        connection.end("TLS failed")
+        raise TransportUnusable(_distrust(server, error)) from error
+    except BaseException as error:
+        connection.end(str(error) or type(error).__name__)
+        raise
+    return connection
+
+
+def _fail(future: asyncio.Future[Any], reason: str) -> None:
+    if not future.done():
+        future.set_exception(ConnectionError(reason))
+        future.exception()  # nobody may be waiting, and that is no fault
+
+
+def _is_refusal(text: str) -> bool:
+    words = text.lower()
+    return any(word in words for word in ("authorization", "authentication", "permissions"))
+
+
+def _refusal(server: Server, text: str, method: Method) -> str:
+    if "permissions violation for subscription" in text.lower():
+        return (
+            f"transport.inbox_prefix: the bus at {server.url} does not let this user subscribe "
+            f"to its inbox ({text}); allow it or set inbox_prefix to one that is allowed"
+        )
+    if method is Method.NONE:
+        return (
+            f"transport.user: the bus at {server.url} wants a login ({text}); "
+            "set user and password, token, credentials or nkey_seed_path"
+        )
+    return (
+        f"transport.{method.value}: the bus at {server.url} refused the login ({text}); "
+        "correct it, or the user at the bus"
+    )
+
+
+def _distrust(server: Server, error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"transport.tls.ca: the certificate of the bus at {server.url} is not trusted: "
+            f"{error.verify_message}; name the CA that signed it, and a host that it is made out to"
+        )
+    return f"transport.tls: TLS with the bus at {server.url} failed: {error.reason or error}"

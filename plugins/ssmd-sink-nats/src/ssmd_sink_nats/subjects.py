@@ -1,0 +1,115 @@
+"""Which subject a message goes to, and whether a stream's subjects cover it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["STATUS", "Subjects", "covers", "decode_ticker", "encode_ticker", "wanted_subjects"]
+
+STATUS = "status"
+"""The kind of the coverage ledger; without a ticker it has no fourth token."""
+
+_EMPTY_TICKER = "%"
+_ILLEGAL = re.compile("[ *>%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What cannot stand in a token, or would be read back as something else."""
+_EMPTY_TOKEN_DOT = re.compile(r"^\.|(?<=\.)\.|\.$")
+
+
+def encode_ticker(ticker: str) -> str:
+    """Return the tail of a subject for a ticker; no two tickers share one.
+
+    A legal tail stands verbatim, dots included. Characters that NATS gives a meaning,
+    control characters and ``%`` are percent-encoded, and so is every dot that would
+    make an empty token. An empty ticker is a lone ``%``.
+    """
+    if not ticker:
+        return _EMPTY_TICKER
+    return _close_empty_tokens(_ILLEGAL.sub(_percent, ticker))
+
+
+def decode_ticker(tail: str) -> str:
+    """Return the ticker that ``encode_ticker`` made ``tail`` from."""
+    if tail == _EMPTY_TICKER:
+        return ""
+    return unquote_to_bytes(tail.encode()).decode("utf-8", "surrogatepass")
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def _close_empty_tokens(tail: str) -> str:
+    # A dot that was just encoded fills its token, so the rule is applied left to right
+    # until nothing is empty: "A..B" becomes "A.%2EB", and "..A" becomes "%2E.A".
+    while match := _EMPTY_TOKEN_DOT.search(tail):
+        tail = f"{tail[: match.start()]}%2E{tail[match.end() :]}"
+    return tail
+
+
+class Subjects:
+    """The subjects of one feed in one environment, remembered by kind and ticker."""
+
+    __slots__ = ("_count", "_known", "_limit", "_prefix")
+
+    def __init__(self, environment: str, feed: str, *, limit: int = 65_536) -> None:
+        """Remember at most ``limit`` subjects; a venue may list tickers without end."""
+        self._prefix = f"{environment}.{feed}"
+        self._limit = limit
+        self._count = 0
+        self._known: dict[str, dict[str, str]] = {}
+
+    def subject(self, kind: str, ticker: str) -> str:
+        """Return the subject of a message."""
+        known = self._known.get(kind)
+        if known is not None and (subject := known.get(ticker)) is not None:
+            return subject
+        return self._remember(kind, ticker)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _remember(self, kind: str, ticker: str) -> str:
+        if self._count >= self._limit:
+            self._known.clear()
+            self._count = 0
+        subject = f"{self._prefix}.{encode_ticker(kind).replace('.', '%2E')}"
+        if ticker or kind != STATUS:
+            subject = f"{subject}.{encode_ticker(ticker)}"
+        self._known.setdefault(kind, {})[ticker] = subject
+        self._count += 1
+        return subject
+
+
+def wanted_subjects(environment: str, feed: str, kinds: Iterable[str]) -> tuple[str, ...]:
+    """Return the patterns of everything that will be published, ``status`` last."""
+    prefix = f"{environment}.{feed}"
+    patterns = [f"{prefix}.{kind}.>" for kind in sorted(set(kinds) - {STATUS})]
+    return (*patterns, f"{prefix}.{STATUS}")
+
+
+def covers(stream_subjects: Iterable[str], wanted: str) -> bool:
+    """Say whether every subject that ``wanted`` matches is matched by one of the others.
+
+    Both sides may hold the wildcards ``*`` (one token) and a final ``>`` (one or more).
+    The subjects of several streams may be given together.
+    """
+    return _covers([tuple(subject.split(".")) for subject in stream_subjects], wanted.split("."))
+
+
+def _covers(patterns: Sequence[tuple[str, ...]], wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return any(not pattern for pattern in patterns)
+    if any(pattern == (">",) for pattern in patterns):
+        return True
+    if not patterns:
+        return False
+    first, rest = wanted[0], wanted[1:]
+    # A wildcard stands for tokens that no pattern names, so only patterns with a
+    # wildcard in this place help; for a token that one does name, more would.
+    fits = {"*"} if first in {"*", ">"} else {"*", first}
+    tails = [pattern[1:] for pattern in patterns if pattern and pattern[0] in fits]
+    if first == ">":
+        return _covers(tails, ()) and _covers(tails, (">",))
+    return _covers(tails, rest)
