@@ -1,0 +1,238 @@
+"""Decides what a ticker, a trade and a book frame say, in every form they have had.
+
+Kalshi changed its numbers from integer cents to decimal strings in steps; where a
+frame carries several forms the newest wins. Fields are read as any scalar, so that
+one that changes its type costs no frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import UNSET
+
+from ssmd_core.errors import ParseError
+from ssmd_core.feed import Acknowledged, FrameKind, Parsed
+from ssmd_core.records import SCALE, BookDelta, BookSnapshot, Level, Side, Ticker, Trade
+from ssmd_kalshi.envelope import Frame
+from ssmd_kalshi.prices import CENTS, COUNTS, DOLLARS, NumberCache
+from ssmd_kalshi.times import venue_ns
+
+__all__ = ["DeltaFrame", "SnapshotFrame", "TickerFrame", "TradeFrame"]
+
+_DATA: Final = FrameKind.DATA
+_BY_LEG: Final = {"yes": Side.BUY, "no": Side.SELL}
+
+
+class _TickerBody(msgspec.Struct, gc=False):
+    market_ticker: str
+    price_dollars: Any = UNSET
+    yes_bid_dollars: Any = UNSET
+    yes_ask_dollars: Any = UNSET
+    volume_fp: Any = None
+    open_interest_fp: Any = None
+    yes_bid_size_fp: Any = None
+    yes_ask_size_fp: Any = None
+    ts: Any = None
+    ts_ms: Any = None
+    time: Any = None
+    price: Any = UNSET
+    yes_bid: Any = UNSET
+    yes_ask: Any = UNSET
+    volume: Any = None
+    open_interest: Any = None
+
+
+class TickerFrame(Frame, tag="ticker", kw_only=True):
+    """Top of book and totals of a market: the yes side only."""
+
+    label: ClassVar[str] = "ticker"
+
+    msg: _TickerBody
+
+    def read(self) -> Parsed:
+        """Return one ticker."""
+        msg, seq = self.msg, self.seq
+        bid = DOLLARS[msg.yes_bid_dollars]
+        ask = DOLLARS[msg.yes_ask_dollars]
+        last = DOLLARS[msg.price_dollars]
+        volume = COUNTS[msg.volume_fp]
+        interest = COUNTS[msg.open_interest_fp]
+        if bid is None or ask is None or last is None:
+            bid, ask, last = self._older_quotes(bid, ask, last)
+        if volume is None:
+            volume = COUNTS[msg.volume] or 0
+        if interest is None:
+            interest = COUNTS[msg.open_interest] or 0
+        record = Ticker(
+            msg.market_ticker,
+            venue_ns(msg.ts, msg.ts_ms, msg.time),
+            bid,
+            ask,
+            last,
+            volume,
+            interest,
+            COUNTS[msg.yes_bid_size_fp],
+            COUNTS[msg.yes_ask_size_fp],
+            seq,
+        )
+        return Parsed("ticker", (record,), _DATA, self.sid, seq, seq)
+
+    def _older_quotes(
+        self, bid: int | None, ask: int | None, last: int | None
+    ) -> tuple[int | None, int | None, int | None]:
+        """Fill in what the present form leaves out; an empty text there says no quote."""
+        msg = self.msg
+        present = (msg.yes_bid_dollars, msg.yes_ask_dollars, msg.price_dollars)
+        legacy = (msg.yes_bid, msg.yes_ask, msg.price)
+        if all(value is UNSET for value in present + legacy):
+            # A market without quotes says so; this one has fields we do not know.
+            raise ParseError("none of the known price fields is there")
+        if bid is None and msg.yes_bid_dollars != "":
+            bid = CENTS[msg.yes_bid]
+        if ask is None and msg.yes_ask_dollars != "":
+            ask = CENTS[msg.yes_ask]
+        if last is None and msg.price_dollars != "":
+            last = CENTS[msg.price]
+        return bid, ask, last
+
+
+class _TradeBody(msgspec.Struct, gc=False):
+    market_ticker: str
+    trade_id: Any = None
+    yes_price_dollars: Any = None
+    count_fp: Any = None
+    taker_side: Any = None
+    taker_outcome_side: Any = None
+    ts: Any = None
+    ts_ms: Any = None
+    time: Any = None
+    yes_price: Any = None
+    price: Any = None
+    count: Any = None
+    side: Any = None
+
+
+class TradeFrame(Frame, tag="trade", kw_only=True):
+    """One execution."""
+
+    label: ClassVar[str] = "trade"
+
+    msg: _TradeBody
+
+    def read(self) -> Parsed:
+        """Return one trade; none where filling a hole would invent it."""
+        msg = self.msg
+        price, size = DOLLARS[msg.yes_price_dollars], COUNTS[msg.count_fp]
+        if price is None:
+            price = CENTS[msg.yes_price]
+            if price is None:
+                price = CENTS[msg.price]
+        if size is None:
+            size = COUNTS[msg.count]
+        side = _BY_LEG.get(msg.taker_outcome_side or msg.taker_side or msg.side)
+        when = venue_ns(msg.ts, msg.ts_ms, msg.time)
+        if price is None or size is None or side is None or not when:
+            # Filling in a price or a side would be inventing a trade.
+            raise ParseError("price, count, taker side or time is missing or unknown")
+        trade_id = msg.trade_id
+        if type(trade_id) is not str:
+            trade_id = "" if trade_id is None else str(trade_id)
+        record = Trade(msg.market_ticker, when, price, size, side, trade_id, self.seq)
+        return Parsed("trade", (record,), _DATA, self.sid, self.seq, self.seq)
+
+
+_Levels = list[tuple[Any, Any]]
+
+
+class _SnapshotBody(msgspec.Struct, gc=False):
+    market_ticker: str
+    yes_dollars_fp: _Levels | None = None
+    no_dollars_fp: _Levels | None = None
+    yes_dollars: _Levels | None = None
+    no_dollars: _Levels | None = None
+    yes: _Levels | None = None
+    no: _Levels | None = None
+
+
+class SnapshotFrame(Frame, tag="orderbook_snapshot", kw_only=True):
+    """A whole book, at subscription or when asked for."""
+
+    label: ClassVar[str] = "orderbook_snapshot"
+
+    id: int | str | None = None
+    msg: _SnapshotBody
+
+    def read(self) -> Parsed:
+        """Return one book, its no leg turned into asks."""
+        msg = self.msg
+        yes = _levels(msg.yes_dollars_fp, msg.yes_dollars, msg.yes)
+        no = _levels(msg.no_dollars_fp, msg.no_dollars, msg.no)
+        record = BookSnapshot(
+            msg.market_ticker,
+            0,
+            tuple(Level(price, size) for price, size in sorted(yes, reverse=True)),
+            tuple(Level(SCALE - price, size) for price, size in sorted(no, reverse=True)),
+            self.seq,
+        )
+        # A snapshot that was asked for is the only reply to get_snapshot.
+        reply = None if self.id is None else Acknowledged(request=self.id, sid=self.sid)
+        return Parsed(self.label, (record,), _DATA, self.sid, self.seq, self.seq, reply)
+
+
+def _levels(
+    present: _Levels | None, transitional: _Levels | None, legacy: _Levels | None
+) -> list[tuple[int, int]]:
+    """Return price and size of one leg; a leg that is left out or null is empty."""
+    prices: NumberCache = DOLLARS
+    levels = transitional if present is None else present
+    if levels is None:
+        prices, levels = CENTS, legacy or []
+    return [(_given(prices[price]), _given(COUNTS[size])) for price, size in levels]
+
+
+class _DeltaBody(msgspec.Struct, gc=False):
+    market_ticker: str
+    price_dollars: Any = None
+    delta_fp: Any = None
+    side: Any = None
+    ts: Any = None
+    ts_ms: Any = None
+    price: Any = None
+    delta: Any = None
+
+
+class DeltaFrame(Frame, tag="orderbook_delta", kw_only=True):
+    """A change at one price of one leg."""
+
+    label: ClassVar[str] = "orderbook_delta"
+
+    msg: _DeltaBody
+
+    def read(self) -> Parsed:
+        """Return one change, of the no leg as one of an ask."""
+        msg = self.msg
+        price, change = DOLLARS[msg.price_dollars], COUNTS[msg.delta_fp]
+        if price is None:
+            price = CENTS[msg.price]
+        if change is None:
+            change = COUNTS[msg.delta]
+        side = _BY_LEG.get(msg.side)
+        if price is None or change is None or side is None:
+            raise ParseError("price, delta or side is missing or unknown")
+        record = BookDelta(
+            msg.market_ticker,
+            venue_ns(msg.ts, msg.ts_ms),
+            side,
+            price if side is Side.BUY else SCALE - price,
+            change,
+            self.seq,
+        )
+        return Parsed("orderbook_delta", (record,), _DATA, self.sid, self.seq, self.seq)
+
+
+def _given(number: int | None) -> int:
+    if number is None:
+        raise ParseError("a level without price or size")
+    return number
