@@ -166,7 +166,7 @@ async def test_a_turning_loop_is_alive_and_stamped(clock):
         await tasks.start(pulse.run)
         clock.pass_seconds(11)
         with anyio.fail_after(10):
-            while not pulse.alive().ok:  # noqa: ASYNC110  the thing waited for is no event
+            while not pulse.alive().ok:
                 await anyio.sleep(0.001)
         tasks.cancel_scope.cancel()
 
