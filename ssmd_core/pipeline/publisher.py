@@ -156,14 +156,14 @@ class Publisher:
     def _give(self, messages: Sequence[Message]) -> None:
         try:
             self._transport.publish(messages)
-        except Exception as error:
-            # A stranger's transport must not cost the venue connection.
+        except Exception as error:  # noqa: BLE001  a stranger's transport costs no connection
             _log.exception("the transport failed to take messages", count=len(messages))
-            self._metrics.dropped.add("transport_error", len(messages))
-            self.lost += 0 if self._archived else len(messages)
-            self._report(
-                "dropped", sink="transport", reason=repr(error), messages=len(messages)
-            )
+            records = [message for message in messages if message.kind != "status"]
+            if not records:
+                return  # a ledger line about a lost ledger line would never end
+            self._metrics.dropped.add("transport_error", len(records))
+            self.lost += 0 if self._archived else len(records)
+            self._report("dropped", sink="transport", reason=repr(error), messages=len(records))
 
     def _overflow(self) -> None:
         if self._archived:
