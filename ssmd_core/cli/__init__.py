@@ -1,1 +1,5 @@
-"""cli."""
+"""The command line. Each command's module is imported when the command is used."""
+
+from ssmd_core.cli.main import main
+
+__all__ = ["main"]

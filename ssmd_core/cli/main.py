@@ -1,0 +1,170 @@
+"""Decides what the command line means: options, commands, exit codes."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmd_core import __version__
+from ssmd_core.errors import SsmdError, UsageError
+
+__all__ = ["app", "main", "say"]
+
+app = typer.Typer(
+    name="ssmd",
+    help="Capture live market data: raw archive, normalised bus, and a record of what is missing.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+plugins_app = typer.Typer(rich_markup_mode=None)
+app.add_typer(plugins_app, name="plugins")
+
+FeedOption = Annotated[
+    str, typer.Option("--feed", "-f", metavar="FILE", help="Feed file: which venue.")
+]
+EnvOption = Annotated[
+    str, typer.Option("--env", "-e", metavar="FILE", help="Environment file: what runs, where to.")
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="ssmd")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SsmdError as error:
+        say(error)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the last line says so, not a traceback
+        _print_traceback(error)
+        typer.echo(f"Error: internal failure: {type(error).__name__}: {error}", err=True)
+        return 1
+    return 0
+
+
+def say(error: SsmdError) -> None:
+    """Tell a fault on standard error; with a traceback at the log level ``debug`` only."""
+    if any(level in _log_level() for level in ("debug", "trace")):
+        _print_traceback(error)
+    for line in str(error).splitlines():
+        typer.echo(f"Error: {line}", err=True)
+
+
+def _log_level() -> str:
+    return (os.environ.get("SSMD_LOG") or os.environ.get("RUST_LOG") or "").lower()
+
+
+def _print_traceback(error: BaseException) -> None:
+    traceback.print_exception(error)
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001  typer's callback
+    if asked:
+        typer.echo(f"ssmd {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _run(
+    context: typer.Context,
+    *,
+    feed: Annotated[
+        str | None, typer.Option("--feed", "-f", metavar="FILE", help="Feed file: which venue.")
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", "-e", metavar="FILE", help="Environment file: what, and where to."),
+    ] = None,
+    health_addr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where health and metrics answer. [default: SSMD_HEALTH_ADDR or 0.0.0.0:8080]",
+        ),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Capture live market data until SIGTERM or SIGINT."""
+    if context.invoked_subcommand is not None:
+        if feed or env or health_addr:
+            command = context.invoked_subcommand
+            raise UsageError(f"options of a command stand after it: ssmd {command} …")
+        return
+    if not (feed or env or health_addr):
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+    if not feed or not env:
+        missing = "--feed" if not feed else "--env"
+        raise UsageError(f"missing option {missing}: both --feed and --env are needed")
+    from ssmd_core.cli.run import run  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(run(feed, env, os.environ, health_addr=health_addr))
+
+
+@app.command("check")
+def _check(
+    *,
+    feed: FeedOption,
+    env: EnvOption,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Open the venue and the sinks, too.")
+    ] = False,
+) -> None:
+    """Say what would run, or what is wrong with it."""
+    from ssmd_core.cli.check import check  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(check(feed, env, os.environ, connect=connect))
+
+
+@plugins_app.callback(invoke_without_command=True)
+def _plugins(
+    context: typer.Context,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load each; exit 1 if one is not sound.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the plugins that are installed."""
+    if context.invoked_subcommand is None:
+        from ssmd_core.cli.plugins import show_all  # noqa: PLC0415  imported when used
+
+        raise typer.Exit(show_all(check=check, as_json=as_json))
+
+
+@plugins_app.command("show")
+def _plugins_show(
+    name: Annotated[str, typer.Argument(help="A type, a distribution, or distribution:type.")],
+) -> None:
+    """Load what is installed under a name and show its settings."""
+    from ssmd_core.cli.plugins import show_one  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(show_one(name))
+
+
+@app.command("demo")
+def _demo(
+    *,
+    nats: Annotated[
+        bool, typer.Option("--nats", help="Publish to a NATS server started for the demo, too.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to capture.")] = 30.0,
+    path: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the files go.")] = Path(
+        "ssmd-demo"
+    ),
+) -> None:
+    """Capture a recorded session, without network."""
+    from ssmd_core.cli.demo import run_demo  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(run_demo(nats, seconds, path))

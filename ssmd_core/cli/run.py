@@ -1,0 +1,97 @@
+"""Decides how a run begins and ends: settings, logs, plan, event loop, exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import structlog
+
+from ssmd_core.config import ProcessSettings, load_files
+from ssmd_core.errors import SsmdError
+from ssmd_core.plugins.index import PluginIndex
+from ssmd_core.plugins.registry import Registry
+from ssmd_core.service.connector import Connector
+from ssmd_core.service.logs import configure
+from ssmd_core.service.plan import RunPlan, resolve
+
+__all__ = ["loop_options", "report", "run"]
+
+_log = structlog.get_logger("ssmd")
+
+
+def run(
+    feed_path: str, env_path: str, environ: Mapping[str, str], *, health_addr: str | None = None
+) -> int:
+    """Run a connector until it is told to stop; return the exit code.
+
+    Raises:
+        ConfigError: an SSMD_ variable or ``health_addr``; later faults are logged.
+    """
+    settings = ProcessSettings.read(environ, health_addr=health_addr)
+    configure(settings.log, settings.log_format)
+    # Until the connector listens for it, SIGTERM ends a start as SIGINT does; as process 1
+    # of a container it would not do anything at all.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(feed_path, env_path, environ, settings)
+    except KeyboardInterrupt:
+        _log.info("stopped before anything was received")
+        return 0
+    except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001  becomes the exit code
+        return report(error)
+
+
+def _run(
+    feed_path: str, env_path: str, environ: Mapping[str, str], settings: ProcessSettings
+) -> int:
+    registry = Registry(PluginIndex.installed())
+    plan = resolve(load_files(feed_path, env_path, environ), registry, environ)
+    for warning in plan.warnings:
+        _log.warning(warning)
+    observers = registry.observers(_log.warning)
+    observers.run_started(feed=plan.name, environment=plan.environment)
+    failure: SsmdError | None = None
+    try:
+        return _capture(plan, settings)
+    except (SsmdError, BaseExceptionGroup) as error:
+        failure = only_fault(error)
+        raise
+    finally:
+        observers.run_stopped(feed=plan.name, environment=plan.environment, error=failure)
+        observers.close()
+
+
+def _capture(plan: RunPlan, settings: ProcessSettings) -> int:
+    return anyio.run(Connector(plan, settings).run, backend_options=loop_options())
+
+
+def loop_options() -> dict[str, Any]:
+    """Return the options of the event loop: uvloop where it is installed."""
+    return {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
+
+
+def only_fault(error: BaseException) -> SsmdError | None:
+    """Return the fault of ours that an error or a group of errors stands for."""
+    if isinstance(error, BaseExceptionGroup):
+        faults = [only_fault(inner) for inner in error.exceptions]
+        return faults[0] if all(faults) else None
+    return error if isinstance(error, SsmdError) else None
+
+
+def report(error: BaseException) -> int:
+    """Log why the run ended, as its last lines, and return the exit code."""
+    fault = only_fault(error)
+    if fault is None:
+        _log.error("internal failure", exc_info=error)
+        _log.error(f"stopped by an internal failure: {type(error).__name__}: {error}", exit_code=1)
+        return 1
+    if logging.getLogger("ssmd").isEnabledFor(logging.DEBUG):
+        _log.debug("where it was raised", exc_info=error)
+    for line in str(fault).splitlines():
+        _log.error(line, exit_code=fault.exit_code)
+    return fault.exit_code
