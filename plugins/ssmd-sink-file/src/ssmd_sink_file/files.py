@@ -43,12 +43,16 @@ def describe(error: OSError) -> str:
 def make_directory(path: Path) -> None:
     """Make a directory and its parents 2750, so that files inherit the group; keep old ones."""
     try:
-        path.mkdir(mode=_DIRECTORY_MODE & 0o777)
-    except FileExistsError:
-        return
+        _make_one(path)
     except FileNotFoundError:
         make_directory(path.parent)
-        make_directory(path)
+        _make_one(path)
+
+
+def _make_one(path: Path) -> None:
+    try:
+        path.mkdir(mode=_DIRECTORY_MODE & 0o777)
+    except FileExistsError:
         return
     with contextlib.suppress(OSError):  # a mount without modes (CIFS, FUSE) still archives
         path.chmod(_DIRECTORY_MODE)

@@ -105,16 +105,21 @@ class LineWriter:
 
     def _lines(self, first: int, frames: list[bytes], batch: Batch) -> bytes:
         middle = b'%b"conn":%d,' % (self._middle, batch.conn) if batch.conn else self._middle
-        if not batch.raw:
+        if len(frames) > 1 and not batch.raw:
             return self._verbatim(first, frames, middle + b'"data":')
         return b"".join(
-            b'%b%b%b"raw":"%b"}\n'
-            % (self._head(ts // 1000), _THREE_DIGITS[ts % 1000], middle, _base64(frame))
-            if ts - batch.first_ts in batch.raw
-            else b'%b%b%b"data":%b}\n'
-            % (self._head(ts // 1000), _THREE_DIGITS[ts % 1000], middle, one_line(frame))
-            for ts, frame in enumerate(frames, first)
+            [
+                self._line(ts, middle, frame, raw=ts - batch.first_ts in batch.raw)
+                for ts, frame in enumerate(frames, first)
+            ]
         )
+
+    def _line(self, ts: int, middle: bytes, frame: bytes, *, raw: bool) -> bytes:
+        second, nanos = divmod(ts, NS)
+        begin = self._begin(second)
+        if raw:
+            return b'%b%09d%b"raw":"%b"}\n' % (begin, nanos, middle, _base64(frame))
+        return b'%b%09d%b"data":%b}\n' % (begin, nanos, middle, one_line(frame))
 
     def _verbatim(self, first: int, frames: list[bytes], middle: bytes) -> bytes:
         # The hot path. Frames of one microsecond differ in three digits only, so four
@@ -127,7 +132,8 @@ class LineWriter:
         while written < count:
             micros, nanos = divmod(first + written, 1000)
             run = frames[written : written + 1000 - nanos]
-            head = self._head(micros)
+            second, rest = divmod(micros, 1_000_000)
+            head = b"%b%06d" % (self._begin(second), rest)
             lines = [_END + head, b"", middle, b""] * len(run)
             lines[1::4] = _THREE_DIGITS[nanos : nanos + len(run)]
             lines[3::4] = run
@@ -138,12 +144,11 @@ class LineWriter:
         pieces.append(_END)
         return b"".join(pieces)
 
-    def _head(self, micros: int) -> bytes:
-        second, rest = divmod(micros, 1_000_000)
+    def _begin(self, second: int) -> bytes:
         if second != self._second:
             self._second = second
             self._second_text = b'{"ts":"%b.' % iso(second * NS)[:19].encode()
-        return b"%b%06d" % (self._second_text, rest)
+        return self._second_text
 
     def _day_of(self, ts: int) -> str:
         number = ts // _DAY_NS

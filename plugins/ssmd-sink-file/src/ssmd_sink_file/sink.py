@@ -176,7 +176,7 @@ class LocalStorage(Storage):
         async with self._syncing:
             finished, current = list(self._retired), list(self._current.values())
             faults: list[str] = []
-            if any(segment.dirty for segment in (*finished, *current)):
+            if self._sync_fault or any(map(_is_dirty, (*finished, *current))):
                 faults = await self._flush(finished, current)
             for segment in finished:
                 segment.close()
@@ -188,7 +188,7 @@ class LocalStorage(Storage):
     async def _flush(self, finished: list[Segment], current: list[Segment]) -> list[str]:
         faults: list[str] = []
         began = time.perf_counter()
-        for segment in (*finished, *current):
+        for segment in (*filter(_is_dirty, finished), *current):
             try:
                 ticket = segment.ticket()
                 await to_thread.run_sync(flush, ticket)
@@ -262,3 +262,7 @@ class LocalStorage(Storage):
     def save(self, name: str, value: bytes) -> None:
         """Replace such a value atomically."""
         self._state.save(name, value)
+
+
+def _is_dirty(segment: Segment) -> bool:
+    return segment.dirty

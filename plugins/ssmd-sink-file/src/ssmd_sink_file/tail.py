@@ -74,13 +74,22 @@ def _end_of_last_line(fd: int, size: int) -> int:
 def _set_aside(fd: int, start: int, end: int, torn: Path) -> None:
     out, _ = open_file(torn, os.O_WRONLY | os.O_APPEND)
     try:
-        while start < end:
-            block = os.pread(fd, min(_BLOCK_BYTES, end - start), start)
-            if not block:  # cut short meanwhile by somebody else
-                break
-            write_all(out, block)
-            start += len(block)
-        write_all(out, b"\n")
+        before = os.fstat(out).st_size
+        try:
+            _copy(fd, start, end, out)
+        except OSError:
+            os.ftruncate(out, before)  # this will be tried again, a full disk for hours
+            raise
         os.fsync(out)
     finally:
         os.close(out)
+
+
+def _copy(fd: int, start: int, end: int, out: int) -> None:
+    while start < end:
+        block = os.pread(fd, min(_BLOCK_BYTES, end - start), start)
+        if not block:  # cut short meanwhile by somebody else
+            break
+        write_all(out, block)
+        start += len(block)
+    write_all(out, b"\n")
