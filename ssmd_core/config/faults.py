@@ -35,6 +35,8 @@ class Fault:
 def joined(faults: Sequence[ConfigError]) -> ConfigError:
     """Return one error of at least one, one a line; it carries the place of the first."""
     first, *others = faults
+    if not others:
+        return first
     message = "\n".join([first.reason, *map(str, others)])
     return ConfigError(message, file=first.file, line=first.line, key=first.key)
 

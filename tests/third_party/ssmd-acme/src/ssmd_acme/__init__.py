@@ -1,0 +1,1 @@
+"""A feed for the invented venue acme."""
