@@ -80,5 +80,9 @@ class SequenceTracker:
         return place.ts if place else 0
 
     def last_numbers(self) -> Mapping[Hashable, int]:
-        """Return the last number seen of each channel."""
-        return {sid: place.next - 1 for sid, place in self._places.items()}
+        """Return the last number seen of each channel that numbers its frames."""
+        return {
+            sid: place.next - 1
+            for sid, place in self._places.items()
+            if place.next != self._start
+        }

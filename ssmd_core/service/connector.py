@@ -72,6 +72,7 @@ class Connector:
         self.metrics = Metrics()
         self._pulse = Pulse(self._clock)
         self._started_ns = self._clock.wall_ns()
+        self._connector_id = secrets.token_hex(8)
         self._phase = "starting"
         self._receipt = ReceiptClock(self._clock)
         self._storage: Storage | None = None
@@ -231,6 +232,7 @@ class Connector:
         storage = plan.storage_type.open(context, plan.storage_config)
         last_ts = await storage.open()
         self._storage = storage
+        self._connector_id = self._keep_connector_id(storage)
         return last_ts
 
     async def _open_transport(self) -> Encoding | None:
@@ -256,21 +258,18 @@ class Connector:
         transport = plan.transport_type.open(context, plan.transport_config)
         self._transport = transport
         await transport.open()
-        return Encoding(encoder, plan.name, self._connector_id(), self.metrics)
+        return Encoding(encoder, plan.name, self._connector_id, self.metrics)
 
-    def _connector_id(self) -> str:
+    def _keep_connector_id(self, storage: Storage) -> str:
         """Return the id made at the first start and kept with the archive."""
-        if self._storage is None:
-            return secrets.token_hex(8)
-        kept = self._storage.load("connector")
+        kept = storage.load("connector")
         if kept is not None and kept.strip():
             return kept.decode(errors="replace").strip()
-        made = secrets.token_hex(8)
         try:
-            self._storage.save("connector", made.encode() + b"\n")
+            storage.save("connector", self._connector_id.encode() + b"\n")
         except StorageFailed as error:
             _log.warning("the connector's id could not be kept", why=str(error))
-        return made
+        return self._connector_id
 
     def _make_host(self, pipeline: Pipeline) -> FeedHost | FeedRunner:
         parts = HostParts(
@@ -285,7 +284,7 @@ class Connector:
         while True:
             try:
                 await transport.run()
-            except Exception:
+            except Exception:  # noqa: BLE001  a stranger's code, see above
                 _log.exception("the transport failed, starting it again")
             else:
                 return

@@ -1,0 +1,324 @@
+"""The program as its users run it: a process, a venue on loopback, a real nats-server."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import httpx
+import nats
+import pytest
+
+from ssmd_kalshi.venue import KalshiFace, new_key
+
+SSMD = [str(Path(sys.executable).parent / "ssmd")]
+
+FEED = """\
+name: kalshi
+feed_type: websocket
+versions:
+  - version: "1.0"
+    endpoint: {endpoint}
+    protocol:
+      transport: websocket
+      message: json
+"""
+
+FILE_ENV = """\
+name: prod
+feed: kalshi
+schema: "trade:v1"
+transport:
+  transport_type: memory
+storage:
+  storage_type: local
+  path: {path}
+"""
+
+NATS_ENV = """\
+name: prod
+feed: kalshi
+schema: "trade:v1"
+transport:
+  transport_type: nats
+  url: {url}
+storage:
+  storage_type: local
+"""
+
+BOTH_ENV = NATS_ENV + "  path: {path}\n"
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def key():
+    return new_key()
+
+
+@pytest.fixture
+def face(key):
+    return KalshiFace.for_key(key)
+
+
+async def until(condition, seconds=20.0):
+    """Poll a condition, awaitable or not, to a deadline."""
+    with anyio.fail_after(seconds):
+        while True:
+            value = condition()
+            if hasattr(value, "__await__"):
+                value = await value
+            if value:
+                return value
+            await anyio.sleep(0.02)
+
+
+class Program:
+    """One ``ssmd`` process."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]):
+        self.folder = folder
+        self.environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SSMD_", "KALSHI_", "RUST_LOG"))
+        } | environ
+        self.process = None
+        self.address = None
+        self.errors = folder / "stderr.txt"
+
+    def write(self, feed: str, env: str):
+        (self.folder / "feed.yaml").write_text(feed)
+        (self.folder / "env.yaml").write_text(env)
+
+    @property
+    def arguments(self):
+        return ["--feed", str(self.folder / "feed.yaml"), "--env", str(self.folder / "env.yaml")]
+
+    def start(self, *more):
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*SSMD, *self.arguments, "--health-addr", self.address, *more],
+                env=self.environ,
+                stderr=errors,
+                stdout=errors,
+                cwd=self.folder,
+            )
+        return self
+
+    async def get(self, path):
+        async with httpx.AsyncClient(timeout=5) as client:
+            return await client.get(f"http://{self.address}{path}")
+
+    async def ready(self, seconds=20.0):
+        async def is_ready():
+            assert self.process.poll() is None, self.log()
+            try:
+                return (await self.get("/ready")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(is_ready, seconds)
+        return self
+
+    async def reasons(self):
+        try:
+            return " | ".join((await self.get("/ready")).json()["reasons"])
+        except httpx.TransportError:
+            return ""
+
+    async def metric(self, name):
+        text = (await self.get("/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith(f"ssmd_connector_{name}")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    async def received(self, count, seconds=60.0):
+        """Wait until so many frames came off the socket."""
+
+        async def enough():
+            return await self.metric("messages_total") >= count
+
+        await until(enough, seconds)
+
+    async def wait(self, seconds=30.0):
+        """Return the exit code."""
+        await until(lambda: self.process.poll() is not None, seconds)
+        return self.process.returncode
+
+    async def stop(self, seconds=25.0):
+        self.process.send_signal(signal.SIGTERM)
+        return await self.wait(seconds)
+
+    def kill(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def run(self, *arguments, seconds=60):
+        """Run a command to its end."""
+        return subprocess.run(
+            [*SSMD, *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=self.folder,
+            check=False,
+        )
+
+    def log(self):
+        return self.errors.read_text() if self.errors.exists() else ""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def program(tmp_path, key):
+    """Make programs; all are gone after the test."""
+    made = []
+
+    def make(**environ):
+        folder = tmp_path / f"run{len(made)}"
+        folder.mkdir()
+        made.append(Program(folder, {**key.environ, **environ}))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+class Archive:
+    """What stands in the files."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def text(self, suffix=""):
+        files = sorted(self.path.glob(f"*/kalshi{suffix}.jsonl"))
+        return b"".join(file.read_bytes() for file in files)
+
+    def lines(self):
+        return self.text().splitlines()
+
+    def frames(self):
+        """Return the verbatim frames of JSON lines, cut out as the format says."""
+        return [line[line.index(b'"data":') + 7 : -1] for line in self.lines()]
+
+    def times(self):
+        return [json.loads(line)["ts"] for line in self.lines()]
+
+    def ledger(self, event=None):
+        events = [json.loads(line) for line in self.text(".coverage").splitlines()]
+        return [each for each in events if event in {None, each["event"]}]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return Archive(tmp_path / "data")
+
+
+class Bus:
+    """A nats-server process."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self, *more):
+        beside = Path(sys.executable).parent / "nats-server"
+        binary = beside if beside.exists() else shutil.which("nats-server")
+        log = (self.folder / "nats.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [binary, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.folder, *more],
+                stderr=log,
+                stdout=log,
+            )
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                assert time.monotonic() < deadline, (self.folder / "nats.log").read_text()
+                time.sleep(0.02)
+            else:
+                return self
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @asynccontextmanager
+    async def client(self):
+        client = await nats.connect(self.url)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def add_stream(self, name="PROD_KALSHI", subjects=("prod.kalshi.>",), **more):
+        async with self.client() as client:
+            await client.jetstream().add_stream(name=name, subjects=list(subjects), **more)
+
+    async def count(self, name="PROD_KALSHI"):
+        async with self.client() as client:
+            return (await client.jetstream().stream_info(name)).state.messages
+
+    async def messages(self, subject="prod.kalshi.>", name="PROD_KALSHI"):
+        """Return every stored message on a subject, in order."""
+        async with self.client() as client:
+            js = client.jetstream()
+            total = (await js.stream_info(name)).state.messages
+            if not total:
+                return []
+            # Read through, all subjects, so that the end is known.
+            sub = await js.subscribe("", stream=name, ordered_consumer=True)
+            got = []
+            for _ in range(total):
+                got.append(await sub.next_msg(timeout=10))
+            await sub.unsubscribe()
+        prefix = subject.removesuffix(">")
+        return [message for message in got if message.subject.startswith(prefix)]
+
+
+@pytest.fixture
+def bus(tmp_path):
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    bus = Bus(folder).start()
+    yield bus
+    bus.kill()
+
+
+@pytest.fixture
+def yaml():
+    """The guide's files, to be filled in."""
+
+    class Files:
+        feed = FEED
+        file = FILE_ENV
+        nats = NATS_ENV
+        both = BOTH_ENV
+
+    return Files
