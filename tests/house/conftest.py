@@ -26,3 +26,8 @@ def tracked() -> list[Path]:
         pytest.skip("not a git checkout")
     paths = {ROOT / name for name in listed.stdout.decode().split("\0") if name}
     return sorted(path for path in paths if path.is_file())
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -11,7 +11,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import pytest
+
+from ssmd_core.testing import Face, LoopbackVenue, Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 ACME = ROOT / "tests/third_party/ssmd-acme"
@@ -133,3 +136,105 @@ def test_the_demo_captures_without_account_network_or_checkout(installed):
     assert archives, shown
     for line in archives[0].read_text("utf-8").splitlines():
         assert list(json.loads(line))[:2] == ["ts", "feed"]
+
+
+# ── a stranger's plugin ──────────────────────────────────────────────────────────────
+
+
+class AcmeFace(Face):
+    """The invented venue: a token, one subscription a channel."""
+
+    def admit(self, handshake):
+        held = handshake.headers.get("authorization", "")
+        return None if held == "Bearer let-me-in" else Refusal(401)
+
+    def new_state(self):
+        return set()
+
+    def answer(self, command, client):
+        asked = json.loads(command)
+        client.state.add(asked["channel"])
+        reply = {"type": "subscribed", "id": asked["id"], "channel": asked["channel"]}
+        yield json.dumps(reply).encode()
+
+    def listening(self, client):
+        return client.state == {"trades", "quotes"}
+
+
+TRADES = [
+    b'{"type":"trade","channel":"trades","seq":%d,"market":"GOLD","ns":1795000000000000000,'
+    b'"price":"12.50","quantity":"3","side":"buy","trade":"t%d"}' % (seq, seq)
+    for seq in range(1, 51)
+]
+FEED = """\
+name: acme
+feed_type: websocket
+versions:
+  - version: "1.0"
+    endpoint: {endpoint}
+    protocol: {{transport: websocket, message: json}}
+"""
+ENV = """\
+name: lab
+feed: acme
+schema: "trade:v1"
+transport: {transport_type: memory}
+storage: {storage_type: local, path: archive}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_acme(installed, tmp_path_factory):
+    out = tmp_path_factory.mktemp("acme")
+    source = shutil.copytree(ACME, out / "source")
+    uv("build", "--wheel", "--out-dir", out, source, cwd=out)
+    python = installed.bin / "python"
+    uv("pip", "install", "--quiet", "--no-deps", "--python", python, *out.glob("*.whl"), cwd=out)
+    return installed
+
+
+def test_a_strangers_plugin_is_found_once_it_is_installed(with_acme):
+    listed = json.loads(with_acme.run("ssmd", "plugins", "--json", "--check"))
+    (feed,) = [entry for entry in listed if (entry["kind"], entry["type"]) == ("feed", "acme")]
+    assert feed["distribution"] == "ssmd-acme"
+    assert feed["version"] == "0.3.0"
+    assert feed["error"] is None
+
+
+@pytest.mark.anyio
+async def test_a_strangers_plugin_captures_its_venue(with_acme, tmp_path):
+    async with LoopbackVenue(TRADES, AcmeFace()) as venue:
+        (tmp_path / "feed.yaml").write_text(FEED.format(endpoint=venue.url), "utf-8")
+        (tmp_path / "env.yaml").write_text(ENV, "utf-8")
+        command = [with_acme.bin / "ssmd", "--feed", "feed.yaml", "--env", "env.yaml"]
+        with (tmp_path / "log").open("wb") as log:
+            program = await anyio.open_process(
+                [*map(str, command), "--health-addr", "127.0.0.1:0"],
+                cwd=tmp_path,
+                env={"ACME_TOKEN": "let-me-in", "PATH": os.environ["PATH"]},
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            with anyio.fail_after(60):
+                while len(captured(tmp_path)) < len(TRADES) and program.returncode is None:
+                    await anyio.sleep(0.05)
+            program.terminate()
+            with anyio.fail_after(30):
+                code = await program.wait()
+        finally:
+            if program.returncode is None:
+                program.kill()
+    assert code == 0, (tmp_path / "log").read_text("utf-8")
+    assert captured(tmp_path) == [json.loads(frame) for frame in TRADES]
+
+
+def captured(folder):
+    """Return the trades in the archive."""
+    lines = [
+        json.loads(line)
+        for path in (folder / "archive").glob("*/acme.jsonl")
+        for line in path.read_text("utf-8").splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
+    return [line["data"] for line in lines if line["data"]["type"] == "trade"]
