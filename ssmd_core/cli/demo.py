@@ -96,21 +96,31 @@ class _Run:
 async def _demonstrate(nats: bool, seconds: float, root: Path) -> int:  # noqa: FBT001  anyio.run passes positions
     registry = Registry(PluginIndex.installed())
     feed = find_demo(registry)
-    console = Console()
+    assert feed.demo is not None  # noqa: S101  find_demo returns no other
+    outcome: int | SsmdError
     async with AsyncExitStack() as stack:
         bus_url = await stack.enter_async_context(open_server()) if nats else None
-        assert feed.demo is not None  # noqa: S101  find_demo returns no other
         demo = await stack.enter_async_context(feed.demo())
-        files = write_files(root, feed.name, demo, bus_url)
-        connector, watch = _prepare(registry, files, demo)
-        run = _Run(connector, watch, files, feed.name, bus_url, seconds)
-        _say(console, [f"A loopback venue plays {feed.name} at {demo.endpoint}."])
-        started = time.monotonic()
-        code = await _capture(run, console)
-        last = _look(run, started, None)
-        _say(
-            console, summary(last, connector.metrics, survey(files.archive, feed.name), files.root)
-        )
+        # Caught in here: the venue may run tasks, and would wrap the error in a group.
+        try:
+            files = write_files(root, feed.name, demo, bus_url)
+            connector, watch = _prepare(registry, files, demo)
+            run = _Run(connector, watch, files, feed.name, bus_url, seconds)
+            outcome = await _capture_and_report(run, demo.endpoint)
+        except SsmdError as error:
+            outcome = error
+    if isinstance(outcome, SsmdError):
+        raise outcome
+    return outcome
+
+
+async def _capture_and_report(run: _Run, endpoint: str) -> int:
+    console, started = Console(), time.monotonic()
+    _say(console, [f"A loopback venue plays {run.feed} at {endpoint}."])
+    code = await _capture(run, console)
+    last = _look(run, started, None)
+    captured = survey(run.files.archive, run.feed)
+    _say(console, summary(last, run.connector.metrics, captured, run.files.root))
     return code
 
 

@@ -114,7 +114,7 @@ def _trades(trades: Sequence[Trade]) -> Table:
     for trade in reversed(trades):
         colour = "green" if trade.side is Side.BUY else "red"
         table.add_row(
-            trade.ticker,
+            Text(trade.ticker),
             Text(trade.side.value, style=colour),
             f"{trade.price_e9 / SCALE:.4f}",
             f"{trade.size_e9 / SCALE:,.2f}",
@@ -123,15 +123,18 @@ def _trades(trades: Sequence[Trade]) -> Table:
 
 
 def _messages(messages: Sequence[BusMessage]) -> Table:
-    table = Table("off the bus", "", box=None, header_style="dim")
+    table = Table(box=None, header_style="dim")
+    table.add_column("off the bus", no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="ellipsis")
     for message in reversed(messages):
-        table.add_row(message.subject, _fields(message))
+        table.add_row(Text(message.subject), Text(_fields(message)))
     return table
 
 
 def _written(message: BusMessage) -> str:
-    return f"{message.subject}  {_fields(message)}"
+    return f"{message.subject}  timestamp={message.fields.get('timestamp')} {_fields(message)}"
 
 
 def _fields(message: BusMessage) -> str:
-    return " ".join(f"{name}={value}" for name, value in message.fields.items() if name != "ticker")
+    shown = {k: v for k, v in message.fields.items() if k not in {"ticker", "timestamp"}}
+    return " ".join(f"{name}={value}" for name, value in shown.items())

@@ -13,8 +13,8 @@ from ssmd_core.records import Batch, Record, Trade
 
 __all__ = ["BusMessage", "Glimpse", "Watch"]
 
-_LAST_TRADES = 6
-_LAST_MESSAGES = 5
+_LAST_TRADES = 5
+_LAST_MESSAGES = 3
 _MS = 1_000_000
 
 
