@@ -18,6 +18,7 @@ from typing import Any
 import nats
 import pytest
 from nats.js.api import StreamConfig
+
 from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Message, TransportContext
 from ssmd_sink_nats.config import NatsConfig
@@ -184,7 +185,7 @@ class Bench:
         self.transport = NatsTransport(self.context, NatsConfig.model_validate(config))
         self.task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Bench:
+    async def __aenter__(self):
         await self.transport.open()
         self.task = asyncio.create_task(self.transport.run())
         return self
@@ -266,7 +267,7 @@ class Consumer:
     def __init__(self, url: str, **options: Any) -> None:
         self.url, self.options = url, options
 
-    async def __aenter__(self) -> Consumer:
+    async def __aenter__(self):
         self.client = await nats.connect(
             self.url, allow_reconnect=False, error_cb=quiet, **self.options
         )
