@@ -38,7 +38,11 @@ _BUS_TAIL_SECONDS = 2.0
 _BUS_LOOKS = 40
 
 
-def run_demo(*, nats: bool = False, seconds: float = 30.0, path: Path | None = None) -> int:
+def run_demo(
+    nats: bool = False,  # noqa: FBT001, FBT002  one of three words of the command line
+    seconds: float = 30.0,
+    path: Path | None = None,
+) -> int:
     """Capture a loopback venue for ``seconds`` or until Ctrl-C; return the exit code.
 
     Args:

@@ -19,6 +19,7 @@ __all__ = ["line", "picture", "size", "summary"]
 
 _KIB = 1024
 _MOST_TYPES = 6
+_SUBJECT_CELLS = 40
 
 
 def size(count: int) -> str:
@@ -124,7 +125,7 @@ def _trades(trades: Sequence[Trade]) -> Table:
 
 def _messages(messages: Sequence[BusMessage]) -> Table:
     table = Table(box=None, header_style="dim")
-    table.add_column("off the bus", no_wrap=True)
+    table.add_column("off the bus", no_wrap=True, min_width=_SUBJECT_CELLS)
     table.add_column("", no_wrap=True, overflow="ellipsis")
     for message in reversed(messages):
         table.add_row(Text(message.subject), Text(_fields(message)))
