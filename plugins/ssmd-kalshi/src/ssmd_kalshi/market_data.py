@@ -22,6 +22,9 @@ from ssmd_kalshi.times import venue_ns
 __all__ = ["DeltaFrame", "SnapshotFrame", "TickerFrame", "TradeFrame"]
 
 _DATA: Final = FrameKind.DATA
+# Nearly every number was seen before, and asking for it is cheaper than reading it.
+_seen_price: Final = DOLLARS.get
+_seen_count: Final = COUNTS.get
 _BY_LEG: Final = {"yes": Side.BUY, "no": Side.SELL}
 
 
@@ -54,48 +57,55 @@ class TickerFrame(Frame, tag="ticker", kw_only=True):
     def read(self) -> Parsed:
         """Return one ticker."""
         msg, seq = self.msg, self.seq
-        bid = DOLLARS[msg.yes_bid_dollars]
-        ask = DOLLARS[msg.yes_ask_dollars]
-        last = DOLLARS[msg.price_dollars]
-        volume = COUNTS[msg.volume_fp]
-        interest = COUNTS[msg.open_interest_fp]
+        bid = _seen_price(msg.yes_bid_dollars)
+        ask = _seen_price(msg.yes_ask_dollars)
+        last = _seen_price(msg.price_dollars)
+        volume = _seen_count(msg.volume_fp)
+        interest = _seen_count(msg.open_interest_fp)
+        bid_size = _seen_count(msg.yes_bid_size_fp)
+        ask_size = _seen_count(msg.yes_ask_size_fp)
         if bid is None or ask is None or last is None:
-            bid, ask, last = self._older_quotes(bid, ask, last)
+            bid, ask, last = self._quotes()
         if volume is None:
-            volume = COUNTS[msg.volume] or 0
+            volume = _total(msg.volume_fp, msg.volume)
         if interest is None:
-            interest = COUNTS[msg.open_interest] or 0
+            interest = _total(msg.open_interest_fp, msg.open_interest)
+        if bid_size is None:
+            bid_size = COUNTS[msg.yes_bid_size_fp]
+        if ask_size is None:
+            ask_size = COUNTS[msg.yes_ask_size_fp]
+        when = venue_ns(msg.ts, msg.ts_ms, msg.time)
         record = Ticker(
-            msg.market_ticker,
-            venue_ns(msg.ts, msg.ts_ms, msg.time),
-            bid,
-            ask,
-            last,
-            volume,
-            interest,
-            COUNTS[msg.yes_bid_size_fp],
-            COUNTS[msg.yes_ask_size_fp],
-            seq,
+            msg.market_ticker, when, bid, ask, last, volume, interest, bid_size, ask_size, seq
         )
         return Parsed("ticker", (record,), _DATA, self.sid, seq, seq)
 
-    def _older_quotes(
-        self, bid: int | None, ask: int | None, last: int | None
-    ) -> tuple[int | None, int | None, int | None]:
-        """Fill in what the present form leaves out; an empty text there says no quote."""
+    def _quotes(self) -> tuple[int | None, int | None, int | None]:
+        """Read bid, ask and last in any form."""
         msg = self.msg
-        present = (msg.yes_bid_dollars, msg.yes_ask_dollars, msg.price_dollars)
-        legacy = (msg.yes_bid, msg.yes_ask, msg.price)
-        if all(value is UNSET for value in present + legacy):
+        fields = (
+            (msg.yes_bid_dollars, msg.yes_bid),
+            (msg.yes_ask_dollars, msg.yes_ask),
+            (msg.price_dollars, msg.price),
+        )
+        if all(present is UNSET and legacy is UNSET for present, legacy in fields):
             # A market without quotes says so; this one has fields we do not know.
             raise ParseError("none of the known price fields is there")
-        if bid is None and msg.yes_bid_dollars != "":
-            bid = CENTS[msg.yes_bid]
-        if ask is None and msg.yes_ask_dollars != "":
-            ask = CENTS[msg.yes_ask]
-        if last is None and msg.price_dollars != "":
-            last = CENTS[msg.price]
+        bid, ask, last = (_quote(present, legacy) for present, legacy in fields)
         return bid, ask, last
+
+
+def _quote(present: Any, legacy: Any) -> int | None:
+    """Read one quote; an empty text of the present form says that there is none."""
+    price = DOLLARS[present]
+    return CENTS[legacy] if price is None and present != "" else price
+
+
+def _total(present: Any, legacy: Any) -> int:
+    count = COUNTS[present]
+    if count is None:
+        count = COUNTS[legacy]
+    return 0 if count is None else count
 
 
 class _TradeBody(msgspec.Struct, gc=False):

@@ -71,8 +71,9 @@ def _instant(value: Any, places: int, digits: int) -> _Instant | None:
         return None
     if isinstance(value, str) and (found := _RFC3339.fullmatch(value)):
         fraction = (found[2] or "")[:_NANO_DIGITS]
-        second = _SECONDS[found[1]] - _offset_ns(found[3])
-        return _Instant(len(fraction), second + int(f"{fraction:0<{_NANO_DIGITS}}"))
+        second = _SECONDS[found[1]]
+        ns = second - _offset_ns(found[3]) + int(f"{fraction:0<{_NANO_DIGITS}}")
+        return _Instant(len(fraction), ns) if second else None
     try:
         return _Instant(digits, scaled(value, places))
     except ParseError:
