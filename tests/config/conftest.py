@@ -60,7 +60,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Load two texts as feed.yaml and env.yaml, with variables."""
     monkeypatch.chdir(tmp_path)
 
-    def load(feed: str = FEED, env: str = ENV, *, at: int = 1_795_000_000, **environ: str) -> Loaded:
+    def load(
+        feed: str = FEED, env: str = ENV, *, at: int = 1_795_000_000, **environ: str
+    ) -> Loaded:
         Path("feed.yaml").write_text(feed)
         Path("env.yaml").write_text(env)
         return load_files("feed.yaml", "env.yaml", environ, clock=FixedClock(at))

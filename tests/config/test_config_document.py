@@ -1,3 +1,5 @@
+from io import StringIO
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def complaint(text: str) -> str:
         ("? [a]\n: 1\n", "x.yaml:1: a key must be text"),
         ("a: &a [*a]\n", "is nested too deeply"),
         ("a: \x07\n", "x.yaml: is not YAML"),
-        ("a: " + "[" * 5000, "x.yaml: is not YAML, or nested too deeply"),
+        ("a: " + "[" * 1100, "x.yaml: is not YAML, or nested too deeply"),
         ("a: {<<: 5}\n", "x.yaml:1: a: `<<` merges mappings only"),
     ],
 )
@@ -110,11 +112,10 @@ def test_a_huge_file_is_refused(tmp_path):
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_never_crashes(text):
     try:
-        document = parse_document(text, "x.yaml")
+        told = repr(type(parse_document(text, "x.yaml").data))
     except ConfigError as error:
-        assert str(error).startswith("x.yaml:")
-    else:
-        assert isinstance(document.data, dict)
+        told = str(error)
+    assert told.startswith(("x.yaml:", "<class 'dict'>"))
 
 
 WORDS = st.text(st.characters(codec="ascii", min_codepoint=97, max_codepoint=122), min_size=1)
@@ -127,8 +128,6 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(WORDS, VALUES, min_size=1, max_size=4))
 def test_plain_values_are_read_as_they_were_written(tree):
-    from io import StringIO
-
     stream = StringIO()
     YAML(typ="safe", pure=True).dump(tree, stream)
     assert parse_document(stream.getvalue(), "x.yaml").data == tree

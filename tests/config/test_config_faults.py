@@ -28,8 +28,10 @@ FEED_FAULTS = [
     (
         "feed_type: websocket",
         "feed_type: websockt",
-        "feed.yaml:2: feed_type: `websockt` is not known; did you mean `websocket`? "
-        "allowed: websocket, rest, multicast",
+        (
+            "feed.yaml:2: feed_type: `websockt` is not known; did you mean `websocket`? "
+            "allowed: websocket, rest, multicast"
+        ),
     ),
     (
         "feed_type: websocket",
@@ -54,14 +56,18 @@ FEED_FAULTS = [
     (
         "      message: json",
         "      message: jsn",
-        "feed.yaml:8: versions[0].protocol.message: `jsn` is not known; did you mean `json`? "
-        "allowed: json, itch, fix, sbe, protobuf",
+        (
+            "feed.yaml:8: versions[0].protocol.message: `jsn` is not known; did you mean `json`? "
+            "allowed: json, itch, fix, sbe, protobuf"
+        ),
     ),
     (
         "      transport: websocket",
         "      transport: https",
-        "feed.yaml:7: versions[0].protocol.transport: `https` does not carry a websocket feed; "
-        "allowed: websocket, wss",
+        (
+            "feed.yaml:7: versions[0].protocol.transport: `https` does not carry a websocket feed; "
+            "allowed: websocket, wss"
+        ),
     ),
     (
         "    endpoint: wss://trading-api.kalshi.com/trade-api/ws/v2",
@@ -81,14 +87,18 @@ FEED_FAULTS = [
     (
         "wss://trading-api.kalshi.com/trade-api/ws/v2",
         '"wss://host/a b"',
-        "feed.yaml:5: versions[0].endpoint: must be a wss:// or ws:// URL with a host, "
-        "without spaces",
+        (
+            "feed.yaml:5: versions[0].endpoint: must be a wss:// or ws:// URL with a host, "
+            "without spaces"
+        ),
     ),
     (
         "wss://trading-api.kalshi.com/trade-api/ws/v2",
         "wss://host:99999/",
-        "feed.yaml:5: versions[0].endpoint: must be a wss:// or ws:// URL with a host: "
-        "Port out of range 0-65535",
+        (
+            "feed.yaml:5: versions[0].endpoint: must be a wss:// or ws:// URL with a host: "
+            "Port out of range 0-65535"
+        ),
     ),
     (
         "    protocol:\n      transport: websocket\n      message: json\n",
@@ -113,20 +123,26 @@ FEED_FAULTS = [
     (
         "      message: json\n",
         "      message: json\n    effective_from: 2999-01-01\n",
-        "feed.yaml:3: versions: none is in effect on 2026-11-18; "
-        "the file has 1.0 from 2999-01-01 to ever",
+        (
+            "feed.yaml:3: versions: none is in effect on 2026-11-18; "
+            "the file has 1.0 from 2999-01-01 to ever"
+        ),
     ),
     (
         "      message: json\n",
         "      message: json\n    effective_from: soon\n",
-        "feed.yaml:9: versions[0].effective_from: must be a valid date or datetime, "
-        "input is too short",
+        (
+            "feed.yaml:9: versions[0].effective_from: must be a valid date or datetime, "
+            "input is too short"
+        ),
     ),
     (
         "      message: json\n",
         "      message: json\n    supports_trades: maybe\n",
-        "feed.yaml:9: versions[0].supports_trades: must be a valid boolean, "
-        "unable to interpret input",
+        (
+            "feed.yaml:9: versions[0].supports_trades: must be a valid boolean, "
+            "unable to interpret input"
+        ),
     ),
     (
         "      message: json\n",
@@ -154,8 +170,10 @@ ENV_FAULTS = [
     (
         "name: prod",
         "name: Prod/1",
-        "env.yaml:1: name: `Prod/1` must begin with a-z or 0-9 and go on with a-z, 0-9, `_` "
-        "and `-`: it becomes a path, a subject and a stream name",
+        (
+            "env.yaml:1: name: `Prod/1` must begin with a-z or 0-9 and go on with a-z, 0-9, `_` "
+            "and `-`: it becomes a path, a subject and a stream name"
+        ),
     ),
     (
         "feed: kalshi",
@@ -172,8 +190,10 @@ ENV_FAULTS = [
     (
         "  transport_type: nats",
         "  transport_type: nats\n  type: nats",
-        "env.yaml:6: transport.type: is the same key as `transport_type` on line 5; "
-        "give one of them",
+        (
+            "env.yaml:6: transport.type: is the same key as `transport_type` on line 5; "
+            "give one of them"
+        ),
     ),
     (
         "  transport_type: nats",
@@ -181,7 +201,11 @@ ENV_FAULTS = [
         "env.yaml:5: transport.type: must be text, not a list",
     ),
     ("  storage_type: local", "  path: /data", "env.yaml:7: storage.storage_type: is missing"),
-    ("  storage_type: local", "  storage_type:", "env.yaml:8: storage.storage_type: must be text, not empty"),
+    (
+        "  storage_type: local",
+        "  storage_type:",
+        "env.yaml:8: storage.storage_type: must be text, not empty",
+    ),
     (
         "storage:\n  storage_type: local",
         "storage: local",

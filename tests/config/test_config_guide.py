@@ -191,7 +191,13 @@ A_DAY = 86_400
             ],
             "b",
         ),
-        ([version("a", ", effective_to: 2026-01-09"), version("b", ", effective_to: 2025-01-01")], "a"),
+        (
+            [
+                version("a", ", effective_to: 2026-01-09"),
+                version("b", ", effective_to: 2025-01-01"),
+            ],
+            "a",
+        ),
     ],
 )
 def test_the_version_in_effect_today_runs(load, versions, expected):
@@ -199,8 +205,10 @@ def test_the_version_in_effect_today_runs(load, versions, expected):
 
 
 def test_the_day_a_version_ends_is_its_last(load):
-    text = VERSIONS + version("a", ", effective_to: 2026-01-09") + version(
-        "b", ", effective_from: 2026-01-10"
+    text = (
+        VERSIONS
+        + version("a", ", effective_to: 2026-01-09")
+        + version("b", ", effective_from: 2026-01-10")
     )
     assert load(text, at=JANUARY_10).version.version == "a"
     assert load(text, at=JANUARY_10 + A_DAY).version.version == "b"

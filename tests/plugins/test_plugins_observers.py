@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import pytest
@@ -38,9 +39,7 @@ def test_every_hook_reaches_every_observer_in_order(install, registry):
     observers.component_failed(feed="kalshi", component="bus", reason="down")
     observers.run_stopped(feed="kalshi", environment="prod", error=None)
     assert observers.close()
-    import watch_one
-    import watch_two
-
+    watch_one, watch_two = sys.modules["watch_one"], sys.modules["watch_two"]
     assert watch_one.seen == [
         ("started", "kalshi", "prod"),
         ("gap", "trade", 3, 5),
@@ -66,9 +65,7 @@ def test_a_broken_observer_is_a_warning_and_the_others_are_told(install, registr
     observers = registry().observers(warnings.append)
     observers.run_started(feed="f", environment="e")
     assert observers.close()
-    import watch_good
-
-    assert watch_good.seen == [("started", "f", "e")]
+    assert sys.modules["watch_good"].seen == [("started", "f", "e")]
     assert len(warnings) == 1
     assert "bad 1.0 (watch_bad)" in warnings[0]
 

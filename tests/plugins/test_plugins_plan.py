@@ -177,10 +177,14 @@ def test_faults_of_all_sections_are_told_at_once_with_their_lines(world):
 def test_variables_that_a_plugin_does_not_know_are_warnings(world):
     plan = world(BUS, SSMD_TRANSPORT__ULR="x", SSMD_FEED__SETTINGS__DEPHT="3")
     assert sorted(plan.warnings) == [
-        "SSMD_FEED__SETTINGS__DEPHT names no key of the configuration and has no effect; "
-        "did you mean SSMD_FEED__SETTINGS__DEPTH?",
-        "SSMD_TRANSPORT__ULR names no key of the configuration and has no effect; "
-        "did you mean SSMD_TRANSPORT__URL?",
+        (
+            "SSMD_FEED__SETTINGS__DEPHT names no key of the configuration and has no effect; "
+            "did you mean SSMD_FEED__SETTINGS__DEPTH?"
+        ),
+        (
+            "SSMD_TRANSPORT__ULR names no key of the configuration and has no effect; "
+            "did you mean SSMD_TRANSPORT__URL?"
+        ),
     ]
 
 
@@ -192,7 +196,7 @@ def test_a_bad_value_in_a_variable_names_the_variable(world):
 
 
 def test_a_feed_whose_name_is_no_type_is_told_of_the_plugin_key(world):
-    with pytest.raises(PluginError, match="`plugin: TYPE` in acme.yaml picks the plugin"):
+    with pytest.raises(PluginError, match=r"`plugin: TYPE` in acme\.yaml picks the plugin"):
         world(QUIET, FEED.replace("name: acme", "name: zinc"), SSMD_FEED="zinc")
 
 
@@ -217,9 +221,7 @@ def test_a_websocket_plugin_behind_another_feed_type_is_refused(world):
         ("return 5", PluginError, "`open` returns int, not a WebSocketFeed or Feed$"),
     ],
 )
-def test_a_feed_that_does_not_open_says_why(
-    install, world, feed_code, opening, error, message
-):
+def test_a_feed_that_does_not_open_says_why(install, world, feed_code, opening, error, message):
     code = feed_code("acme").replace("open=Venue", "open=start") + (
         "\nfrom ssmd_core.errors import CredentialError\n"
         f"def start(context, config):\n    {opening}\n"

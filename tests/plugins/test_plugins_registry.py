@@ -4,7 +4,8 @@ import pytest
 
 import ssmd_core
 from ssmd_core.errors import PluginError
-from ssmd_core.plugins.index import Status
+from ssmd_core.plugins.index import PluginIndex, Status
+from ssmd_core.plugins.registry import Registry
 
 
 def refusal(call, *args) -> str:
@@ -174,8 +175,10 @@ BROKEN = {
         "hook `ssmd_feeds` is async",
     ),
     "raises": (
-        "from ssmd_core.plugins import hookimpl\n@hookimpl\ndef ssmd_feeds():\n"
-        "    raise ValueError('bad day')\n    yield",
+        (
+            "from ssmd_core.plugins import hookimpl\n@hookimpl\ndef ssmd_feeds():\n"
+            "    raise ValueError('bad day')\n    yield"
+        ),
         "`ssmd_feeds` raised ValueError: bad day",
     ),
     "no iterable": (
@@ -191,8 +194,10 @@ BROKEN = {
         "`ssmd_feeds` yields nothing, but the entry point is named acme",
     ),
     "endless": (
-        "from itertools import count\nfrom ssmd_core.plugins import hookimpl\n"
-        "@hookimpl\ndef ssmd_feeds(): return count()",
+        (
+            "from itertools import count\nfrom ssmd_core.plugins import hookimpl\n"
+            "@hookimpl\ndef ssmd_feeds(): return count()"
+        ),
         "`ssmd_feeds` yields int, must be FeedType",
     ),
 }
@@ -290,9 +295,7 @@ def test_a_distribution_before_the_schema_picks_one_of_two(install, registry):
 def test_checking_tells_sound_from_broken_and_never_raises(install, registry, feed_code):
     install("a-good", {"feed:good": "chk_good"}, feed_code("good"), module="chk_good")
     install("b-bad", {"feed:bad": "chk_bad"}, "raise RuntimeError('no')", module="chk_bad")
-    install(
-        "c-old", {"feed:old": "chk_old"}, "x", requires=["ssmd-core<0.0.1"], module="chk_old"
-    )
+    install("c-old", {"feed:old": "chk_old"}, "x", requires=["ssmd-core<0.0.1"], module="chk_old")
     install("d-two", {"feed:twin": "chk_d"}, feed_code("twin"), module="chk_d")
     install("e-two", {"feed:twin": "chk_e"}, feed_code("twin"), module="chk_e")
     install("f-api", {"feed:api": "chk_f"}, feed_code("api", api_version=7), module="chk_f")
@@ -322,9 +325,6 @@ def test_checking_finds_a_record_that_no_entry_point_names(install, registry, fe
 
 
 def test_the_core_s_own_plugins_are_sound():
-    from ssmd_core.plugins.index import PluginIndex
-    from ssmd_core.plugins.registry import Registry
-
     entries = Registry(PluginIndex.installed()).entries(check=True)
     own = [entry for entry in entries if entry.distribution == "ssmd-core"]
     assert own

@@ -4,6 +4,7 @@ import ast
 import json
 import tomllib
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -54,9 +55,7 @@ def acme(install, site, monkeypatch):
         for group, names in project["entry-points"].items()
         for name, value in names.items()
     }
-    install(
-        project["name"], points, version=project["version"], requires=project["dependencies"]
-    )
+    install(project["name"], points, version=project["version"], requires=project["dependencies"])
     monkeypatch.syspath_prepend(str(SOURCE / "src"))
     return Registry(PluginIndex.installed())
 
@@ -66,15 +65,13 @@ def plan(acme, tmp_path):
     (tmp_path / "feed.yaml").write_text(FEED)
     (tmp_path / "env.yaml").write_text(ENV)
     environ = {"TIN_TOKEN": "hunter2"}
-    loaded = load_files(
-        tmp_path / "feed.yaml", tmp_path / "env.yaml", environ, clock=SystemClock()
-    )
+    loaded = load_files(tmp_path / "feed.yaml", tmp_path / "env.yaml", environ, clock=SystemClock())
     return resolve(loaded, acme, environ)
 
 
 class FakeSession:
     plan = ConnectionPlan()
-    channels: dict = {}
+    channels = MappingProxyType({})
     state = None
     ids = 0
 

@@ -88,9 +88,7 @@ class AcmeFeed(WebSocketFeed):
             raise ParseError(str(error)) from error
         match message.type:
             case "subscribed":
-                event = Subscribed(
-                    request=message.id, channel=message.channel, sid=message.channel
-                )
+                event = Subscribed(request=message.id, channel=message.channel, sid=message.channel)
                 return Parsed(label="subscribed", kind=FrameKind.REPLY, event=event)
             case "refused":
                 refusal = Refused(request=message.id, code="refused", reason=message.reason)
