@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import httpx
@@ -81,6 +82,12 @@ async def until(condition, seconds=20.0):
             if value:
                 return value
             await anyio.sleep(0.02)
+
+
+class Finished(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Program:
@@ -166,17 +173,13 @@ class Program:
             self.process.kill()
             self.process.wait()
 
-    def run(self, *arguments, seconds=60):
-        """Run a command to its end."""
-        return subprocess.run(
-            [*SSMD, *arguments],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            cwd=self.folder,
-            check=False,
-        )
+    async def run(self, *arguments, seconds=60):
+        """Run a command to its end, while the venue goes on."""
+        with anyio.fail_after(seconds):
+            done = await anyio.run_process(
+                [*SSMD, *arguments], env=self.environ, cwd=self.folder, check=False
+            )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def log(self):
         return self.errors.read_text() if self.errors.exists() else ""
