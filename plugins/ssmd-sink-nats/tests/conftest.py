@@ -162,6 +162,32 @@ def make_proxy():
     return Proxy
 
 
+@contextlib.asynccontextmanager
+async def talking(talk):
+    """Run a peer that says what a test wants; yield its address."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader, writer):
+        tasks.add(asyncio.current_task())
+        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+            await talk(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def peer():
+    return talking
+
+
 class Bench:
     """A transport with what the host would give it, and what it told the host."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -116,8 +115,9 @@ async def test_killing_the_server_again_and_again_loses_and_doubles_nothing(
 
 
 async def test_a_frozen_server_is_left_and_nothing_is_stored_twice(
-    server, consumer, bench, make_trades, until
+    server, consumer, bench, make_trades, until, monkeypatch
 ):
+    monkeypatch.setattr("ssmd_sink_nats.sink._ACK_SECONDS", 1.0)
     async with consumer(server.url) as bus:
         await bus.add_stream()
     async with bench(url=server.url, window=500) as run:
@@ -259,8 +259,9 @@ async def test_a_message_larger_than_the_stream_takes_is_rejected(
 
 
 async def test_a_forbidden_subject_stops_the_bus_until_it_is_allowed(
-    make_server, consumer, bench, make_trades, until
+    make_server, consumer, bench, make_trades, until, monkeypatch
 ):
+    monkeypatch.setattr("ssmd_sink_nats.sink._SLOW_ATTEMPT", 1)
     login = '{{ user: u, password: p, permissions: {{ publish: [{}], subscribe: "_INBOX.>" }} }}'
     allowed = ["$JS.API.>", "prod.kalshi.ticker.>"]
 
@@ -347,7 +348,7 @@ async def test_a_server_going_into_lame_duck_mode_is_left_for_the_next(
         assert numbers(await bus.stored()) == [5, 6, 7, 8, 9]
 
 
-async def test_a_peer_that_never_answers_a_ping_is_left(bench, until, monkeypatch):
+async def test_a_peer_that_never_answers_a_ping_is_left(bench, peer, until, monkeypatch):
     monkeypatch.setattr("ssmd_sink_nats.connection._PING_SECONDS", 0.2)
     monkeypatch.setattr("ssmd_sink_nats.connection._PONG_SECONDS", 0.5)
     answered = 0
@@ -355,28 +356,28 @@ async def test_a_peer_that_never_answers_a_ping_is_left(bench, until, monkeypatc
     async def serve(reader, writer):
         nonlocal answered
         writer.write(b'INFO {"headers":true}\r\n')
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"PING\r\n")
-            answered += 1
-            writer.write(b"PONG\r\n")
-            await reader.read()
-        writer.close()
+        await reader.readuntil(b"PING\r\n")
+        answered += 1
+        writer.write(b"PONG\r\n")
+        await reader.read()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
-        async with bench(url=f"nats://127.0.0.1:{port}") as run:
-            await until(lambda: answered >= 2)
-            assert not run.metrics.published
+    async with peer(serve) as url, bench(url=url) as run:
+        await until(lambda: answered >= 2)
+        assert not run.metrics.published
 
 
-async def test_closing_while_nothing_answers_does_not_hang(server, consumer, bench, make_trades):
+async def test_closing_while_nothing_answers_does_not_hang(
+    server, consumer, bench, make_trades, make_proxy
+):
+    proxy = await make_proxy(server.port).start()
     async with consumer(server.url) as bus:
         await bus.add_stream()
-    run = bench(url=server.url)
+    run = bench(url=proxy.url)
     async with run:
-        server.freeze()
+        proxy.swallow = True
         run.transport.publish(make_trades(10))
         with pytest.raises(TimeoutError):
             await run.flush(seconds=0.2)
         assert run.transport.oldest_unacked() == 1_000_000
     assert run.metrics.unacked == 10
+    await proxy.aclose()

@@ -66,6 +66,8 @@ class Cluster:
                     connection = await dial(server, entry, receiver)
             except TransportUnusable as error:
                 refusal = error
+            except UnicodeError:
+                failures.append(f"{server.url} cannot be reached: that is no host name")
             except OSError as error:
                 failures.append(f"{server.url} cannot be reached: {explain(error)}")
             else:

@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._heard_pong: asyncio.Future[None] = self._loop.create_future()
         self._gone = asyncio.Event()
         self._ending: Ending | None = None
+        self._tls_error: ssl.SSLError | None = None
         self._live = False
         self._choked = False
         self._pinged_at = self._loop.time()
@@ -187,6 +188,8 @@ class Connection(asyncio.Protocol):
         try:
             await self._heard_pong
         except ConnectionError as error:
+            if self._tls_error is not None:
+                raise TransportUnusable(_distrust(self.server, self._tls_error)) from error
             if self._ending is not None and self._ending.refused:
                 raise TransportUnusable(
                     _refusal(self.server, self._ending.reason, entry.login.method)
@@ -247,9 +250,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End, unless we did."""
         self._gone.set()
-        # With TLS 1.3 a missing client certificate is only told after the handshake.
-        refused = isinstance(exc, ssl.SSLError)
-        self.end(str(exc) if exc else "the server closed the connection", refused=refused)
+        if isinstance(exc, ssl.SSLError):
+            # With TLS 1.3 a missing client certificate is only told after the handshake.
+            self._tls_error = exc
+        self.end(str(exc) if exc else "the server closed the connection")
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -369,5 +373,10 @@ def _distrust(server: Server, error: ssl.SSLError) -> str:
         return (
             f"transport.tls.ca: the certificate of the bus at {server.url} is not trusted: "
             f"{error.verify_message}; name the CA that signed it, and a host that it is made out to"
+        )
+    if error.reason and "CERTIFICATE" in error.reason:
+        return (
+            f"transport.tls.cert: the bus at {server.url} wants a client certificate that it "
+            f"trusts ({error.reason}); set cert and key"
         )
     return f"transport.tls: TLS with the bus at {server.url} failed: {error.reason or error}"

@@ -34,6 +34,8 @@ _CHUNK_BYTES = 1024 * 1024
 _WINDOW_BYTES = 32 * 1024 * 1024
 _OVERLOADED = 10167
 """The server's queue for the stream is full: slow, not broken."""
+_PATIENT_RETRIES = 5
+"""So often in a row an overloaded server may say no before it counts as a fault."""
 _NEVER = frozenset({10054, 10097})
 """The message or its headers are larger than the stream takes."""
 _NO_RESPONDERS = 503
@@ -101,7 +103,7 @@ class NatsTransport(Transport):
                 seconds = _OPEN_SECONDS / len(self._cluster.candidates())
                 self._adopt(await self._cluster.connect(self, seconds=seconds))
         except OSError as error:
-            self._fault = explain(error)
+            self._fault, self._short = explain(error), True
             return
         finding = await self._check_stream()
         unusable = finding.verdict is Verdict.UNUSABLE
@@ -166,7 +168,9 @@ class NatsTransport(Transport):
 
     def health(self) -> Health:
         """Say whether messages are taken and acknowledged, and where and why they are not."""
-        fault = self._fault or self._stream_fault or self._nack
+        fault = self._fault or self._stream_fault
+        if not (self._overloaded and self._retries <= _PATIENT_RETRIES):
+            fault = fault or self._nack
         if not fault:
             return Health(ok=True)
         told = fault if "://" in fault else f"bus at {self._cluster}: {fault}"
@@ -208,7 +212,7 @@ class NatsTransport(Transport):
 
     def on_nack(self, connection: Connection, nack: Nack) -> None:
         """Keep a message that was turned down for another turn, or give it up."""
-        if connection is not self._connection:
+        if connection is not self._connection or self._window.find(nack.number) is None:
             return
         self._moved_at = self._now()
         if nack.err_code in _NEVER:
@@ -216,6 +220,7 @@ class NatsTransport(Transport):
             self._settle()
             return
         self._window.turned_down(nack.number)
+        self._short = True
         self._overloaded = nack.err_code == _OVERLOADED
         code = nack.err_code or nack.code
         self._nack = f"it turns messages down: {nack.description} ({code})"
@@ -240,7 +245,7 @@ class NatsTransport(Transport):
         """Note why, and wake ``run`` to connect anew."""
         if connection is not self._connection:
             return
-        self._connection = None
+        self._connection, self._short = None, True
         self._cluster.learn(connection)
         self._fault = f"{connection.server.url} is lost: {ending.reason}"
         self._nack = ending.reason if ending.refused else ""
@@ -378,7 +383,7 @@ class NatsTransport(Transport):
     def _apply(self, finding: Finding) -> None:
         match finding.verdict:
             case Verdict.UNCOVERED | Verdict.UNUSABLE:
-                self._stream_fault = finding.reason
+                self._stream_fault, self._short = finding.reason, True
                 self._check_at = self._now() + _STREAM_RETRY_SECONDS
                 return
             case Verdict.UNAVAILABLE:
