@@ -81,3 +81,10 @@ def test_every_command_of_the_pages_is_one_that_the_program_knows(page, call):
     assert shown.returncode == 0, f"{page}: ssmd knows no command {command}: {shown.stderr}"
     unknown = [option for option in options if option not in shown.stdout]
     assert unknown == [], f"{page}: {call!r}"
+
+
+def test_continuous_integration_runs_the_readmes_own_command():
+    ours = (ROOT / ".ci/run").read_text("utf-8")
+    told = [line.strip() for line in (ROOT / "README.md").read_text("utf-8").splitlines()]
+    for command in (line.removeprefix("$ ") for line in told if "pip install uv &&" in line):
+        assert command.strip("`") in ours
