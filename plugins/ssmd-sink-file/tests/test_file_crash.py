@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import anyio
 import pytest
 
 from ssmd_core.clock import iso
+from ssmd_core.errors import StorageUnusable
 from ssmd_core.records import Batch
 from ssmd_sink_file.layout import Layout, LineParser, LineWriter
 from ssmd_sink_file.recovery import recover
@@ -39,6 +42,7 @@ def test_a_crash_at_any_byte_costs_at_most_the_line_being_written(tmp_path, name
     whole = content(name)
     for made in DAYS:
         (tmp_path / made).mkdir()
+        (tmp_path / made / FILES[FILES.index(name) - 1]).touch()
     path, torn = tmp_path / day / name, tmp_path / day / "kalshi.torn"
     untouched = tmp_path / DAYS[1] / "kalshi.torn.jsonl"
     untouched.write_bytes(b"foreign")
@@ -64,6 +68,20 @@ def test_a_crash_at_any_byte_costs_at_most_the_line_being_written(tmp_path, name
             recover(tmp_path, Layout("kalshi"), on_torn=pytest.fail, warn=pytest.fail) == found
         ), "a second start finds nothing to mend"
     assert untouched.read_bytes() == b"foreign"
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("step", ["open", "ftruncate"])
+def test_a_torn_file_that_we_may_not_write_to_is_unusable(tmp_path, monkeypatch, refusal, step):
+    (tmp_path / DAYS[1]).mkdir()
+    (tmp_path / DAYS[1] / "kalshi.jsonl").write_bytes(b"{")
+
+    def refuse(*_args):
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, step, refuse)
+    with pytest.raises(StorageUnusable, match=rf"kalshi\.jsonl: {errno.errorcode[refusal]}.*uid"):
+        recover(tmp_path, Layout("kalshi"), on_torn=pytest.fail, warn=pytest.fail)
 
 
 WRITER = """

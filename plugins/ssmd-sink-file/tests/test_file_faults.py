@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from ssmd_sink_file import files, segments
 pytestmark = pytest.mark.anyio
 
 TODAY = "2026-11-22"
+DAY_NS = 86_400_000_000_000
 LIVE = f"{TODAY}/kalshi.jsonl"
 
 
@@ -70,6 +72,17 @@ def failing(real, error_number, *, after=0):
     return call
 
 
+def fails_once(error_number):
+    calls = []
+
+    def call(fd):
+        calls.append(fd)
+        if len(calls) == 1:
+            raise OSError(error_number, os.strerror(error_number))
+
+    return call
+
+
 # ── full ─────────────────────────────────────────────────────────────────────────
 
 
@@ -104,6 +117,7 @@ async def test_a_start_on_a_full_disk_waits_for_space(small_disk, archive_at, to
     fill(ballast)
     async with archive_at(root) as storage:
         assert "capture waits for it" in told.warnings[0]
+        assert "cannot mend the end of" in told.warnings[1]
         with pytest.raises(StorageFailed, match="ENOSPC"):
             storage.append(batch(b"2", at=5))
         ballast.unlink()
@@ -175,6 +189,21 @@ async def test_a_tail_that_cannot_be_cut_takes_no_further_frame(storage, batch, 
     storage.append(batch(b'"second"', at=1))
     await storage.sync()
     assert await read_all(storage) == [b'"first"', b'"second"']
+
+
+async def test_a_day_whose_file_takes_nothing_leaks_no_descriptor(storage, batch, monkeypatch):
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    storage.append(batch(b"1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", failing(None, errno.ENOSPC))
+        for day in range(1, 10):
+            with pytest.raises(StorageFailed, match="ENOSPC"):
+                storage.append(batch(b"2", at=day * DAY_NS))
+            if day == 1:
+                before = descriptors()
+    assert descriptors() == before
 
 
 # ── sync failures ────────────────────────────────────────────────────────────────
@@ -258,6 +287,18 @@ async def test_a_directory_removed_under_us_is_declared_and_made_anew(storage, r
     assert storage.health() == Health(ok=True)
     assert await read_all(storage) == [b"3"]
     assert (root / ".kalshi.lock").exists(), "the lock is taken anew with the directory"
+
+
+async def test_a_quiet_feed_is_well_again_without_a_frame(storage, root, batch, monkeypatch):
+    storage.append(batch(b"1"))
+    storage.append(batch(b"2", at=DAY_NS))
+    with monkeypatch.context() as patch:
+        # The finished day fails: its file is closed, so that nothing is left to sync.
+        patch.setattr(segments.os, "fdatasync", fails_once(errno.EIO))
+        with pytest.raises(StorageFailed, match=TODAY):
+            await storage.sync()
+    await storage.sync()
+    assert storage.health() == Health(ok=True)
 
 
 async def test_a_file_replaced_under_us_is_declared_and_gone_on_with(storage, root, batch):

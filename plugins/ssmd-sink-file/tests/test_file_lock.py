@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -124,6 +125,20 @@ def test_a_removed_lock_file_guards_nothing_and_is_made_anew(tmp_path):
     (tmp_path / "lock").unlink()
     lock.ensure()
     assert not other.take()
+    lock.release()
+
+
+def test_a_lock_file_removed_while_it_is_taken_is_not_taken(tmp_path, monkeypatch):
+    lock, path, real = Lock(tmp_path / "lock"), tmp_path / "lock", fcntl.flock
+
+    def remove_first(fd, operation):
+        path.unlink()
+        real(fd, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", remove_first)
+        assert not lock.take()
+    assert lock.take()
     lock.release()
 
 

@@ -115,6 +115,49 @@ def test_a_start_is_found_without_reading_the_file_whole(tmp_path):
     assert len(reads) < 30
 
 
+def test_only_what_was_asked_for_is_read(tmp_path):
+    writer, sizes, real = LineWriter("kalshi"), [], blocks.os.pread
+    for day in range(3):
+        (part,) = writer.parts(Batch(NOON + day * DAY_NS, [b'"%s"' % (b"x" * 900)] * 500))
+        (tmp_path / part.day).mkdir()
+        (tmp_path / part.day / "kalshi.jsonl").write_bytes(part.data)
+    reader = Reader(tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=pytest.fail)
+
+    def record(fd, size, offset):
+        sizes.append(size)
+        return real(fd, size, offset)
+
+    with (
+        mock.patch.object(blocks, "_BLOCK_BYTES", 2000),
+        mock.patch.object(blocks.os, "pread", record),
+    ):
+        read = anyio.run(collect, reader, NOON + DAY_NS + 9, NOON + DAY_NS + 12)
+    assert [batch.first_ts for batch in read] == [NOON + DAY_NS + 10, NOON + DAY_NS + 12]
+    assert len(sizes) < 60
+
+
+def test_a_run_of_damage_is_not_read_whole(tmp_path):
+    (tmp_path / TODAY).mkdir()
+    (part,) = LineWriter("kalshi").parts(Batch(NOON, [b"1"]))
+    (tmp_path / TODAY / "kalshi.jsonl").write_bytes(b"\0" * 50_000 + b"\n" + part.data)
+    reader = Reader(
+        tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=lambda _text: None
+    )
+    sizes, real = [], blocks.os.pread
+
+    def record(fd, size, offset):
+        sizes.append(size)
+        return real(fd, size, offset)
+
+    with (
+        mock.patch.object(blocks, "_BLOCK_BYTES", 1000),
+        mock.patch.object(blocks, "_LINE_BYTES", 20_000),
+        mock.patch.object(blocks.os, "pread", record),
+    ):
+        assert flat(anyio.run(collect, reader, 0, EVER)) == [(NOON, 0, b"1", False)]
+    assert max(sizes) <= 1000
+
+
 def test_a_line_longer_than_a_block_is_read_whole(tmp_path):
     (tmp_path / TODAY).mkdir()
     frame = b'"%s"' % (b"x" * 5000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from unittest import mock
@@ -64,6 +65,40 @@ def test_a_tail_that_cannot_be_set_aside_stays(tmp_path):
     with pytest.raises(FileNotFoundError):
         mend(path, tmp_path / "nowhere" / "torn")
     assert path.read_bytes() == b"{}\n{"
+
+
+def test_a_partial_line_set_aside_in_part_is_taken_back(tmp_path, monkeypatch):
+    path, torn = tmp_path / "live", tmp_path / "torn"
+    path.write_bytes(b"{}\n{partial")
+    torn.write_bytes(b"earlier\n")
+    real, calls = os.write, []
+
+    def short(fd, data):
+        calls.append(fd)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, bytes(data)[:3])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", short)
+        with pytest.raises(OSError, match="No space"):
+            mend(path, torn)
+    assert torn.read_bytes() == b"earlier\n"
+    assert path.read_bytes() == b"{}\n{partial"
+
+
+def test_a_partial_line_is_durable_elsewhere_before_it_is_cut(tmp_path, monkeypatch):
+    path, torn = tmp_path / "live", tmp_path / "torn"
+    path.write_bytes(b"{}\n{")
+    order, sync, cut = [], os.fsync, os.ftruncate
+
+    def record(step, fd):
+        order.append((step, Path(f"/proc/self/fd/{fd}").readlink().name))
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (record("sync", fd), sync(fd)))
+    monkeypatch.setattr(os, "ftruncate", lambda fd, size: (record("cut", fd), cut(fd, size)))
+    mend(path, torn)
+    assert order == [("sync", "torn"), ("cut", "live"), ("sync", "live")]
 
 
 def test_a_huge_file_is_not_read_whole(tmp_path):

@@ -157,10 +157,9 @@ class Segment:
         """Go on with a fresh descriptor after a failed ``flush``.
 
         The kernel reports a lost page once and then forgets it, so a second sync on the
-        same descriptor would succeed without the data. The next sync must be a real one.
+        same descriptor would succeed without the data.
         """
         self.close()
-        self._writes += 1
         with contextlib.suppress(OSError):  # the next append or ticket tries again and says why
             self._open()
 
@@ -183,7 +182,7 @@ class Segment:
                 size, torn = repair_tail(fd, status.st_size, self._torn)
                 if torn:
                     self._on_torn(self.path, torn)
-                self.size, self._suspect = size, False
+                self.size = size
         except BaseException:
             os.close(fd)
             raise
