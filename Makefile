@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test lint format docs build demo bench
+.PHONY: help setup check test lint format docs build demo
 
 help:    ## show this list
 	@sed -n 's/^\([a-z]*\): *## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,3 @@ build:   ## the wheels of every package, in dist/
 
 demo:    ## capture a loopback venue for ten seconds
 	uv run ssmd demo --seconds 10
-
-bench:   ## measure throughput beside other recorders
-	uv run python -m benchmarks

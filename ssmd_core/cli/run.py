@@ -13,7 +13,9 @@ import structlog
 
 from ssmd_core.config import ProcessSettings, load_files
 from ssmd_core.errors import SsmdError
+from ssmd_core.pipeline.ledger import Observe
 from ssmd_core.plugins.index import PluginIndex
+from ssmd_core.plugins.observers import Observers
 from ssmd_core.plugins.registry import Registry
 from ssmd_core.service.connector import Connector
 from ssmd_core.service.logs import configure
@@ -57,7 +59,7 @@ def _run(
     observers.run_started(feed=plan.name, environment=plan.environment)
     failure: SsmdError | None = None
     try:
-        return _capture(plan, settings)
+        return _capture(plan, settings, observers)
     except (SsmdError, BaseExceptionGroup) as error:
         failure = only_fault(error)
         raise
@@ -66,8 +68,28 @@ def _run(
         observers.close()
 
 
-def _capture(plan: RunPlan, settings: ProcessSettings) -> int:
-    return anyio.run(Connector(plan, settings).run, backend_options=loop_options())
+def _capture(plan: RunPlan, settings: ProcessSettings, observers: Observers) -> int:
+    connector = Connector(plan, settings, observe=_observing(plan.name, observers))
+    return anyio.run(connector.run, backend_options=loop_options())
+
+
+def _observing(feed: str, observers: Observers) -> Observe:
+    """Return what turns ledger events into the hooks of observers."""
+
+    def observe(event: str, fields: Mapping[str, Any]) -> None:
+        match event:
+            case "gap":
+                first, last = fields["first"], fields["last"]
+                observers.gap_detected(feed=feed, channel=fields["channel"], first=first, last=last)
+            case "sink_failed":
+                observers.component_failed(
+                    feed=feed, component=fields["sink"], reason=fields["reason"]
+                )
+            case "session_closed" if fields["cause"] != "stopped":
+                reason = f"{fields['cause']}: {fields['detail']}"
+                observers.component_failed(feed=feed, component="connection", reason=reason)
+
+    return observe
 
 
 def loop_options() -> dict[str, Any]:

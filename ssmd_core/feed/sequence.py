@@ -82,7 +82,5 @@ class SequenceTracker:
     def last_numbers(self) -> Mapping[Hashable, int]:
         """Return the last number seen of each channel that numbers its frames."""
         return {
-            sid: place.next - 1
-            for sid, place in self._places.items()
-            if place.next != self._start
+            sid: place.next - 1 for sid, place in self._places.items() if place.next != self._start
         }

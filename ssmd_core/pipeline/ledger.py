@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.errors import StorageFailed
 from ssmd_core.sink import Storage
 
-__all__ = ["EVENTS", "Ledger"]
+__all__ = ["EVENTS", "Ledger", "Observe"]
 
 EVENTS = frozenset(
     {
@@ -36,6 +36,9 @@ EVENTS = frozenset(
 )
 """The words that stand in ``event``; docs/start-here.md says what each carries."""
 
+Observe = Callable[[str, Mapping[str, Any]], None]
+"""Is told of each event and its fields."""
+
 _MAX_HELD = 10_000
 _QUIET = frozenset({"subscribed", "session_carried", "rotated", "resumed", "sink_recovered"})
 _log = structlog.get_logger("ssmd.ledger")
@@ -49,11 +52,16 @@ class Ledger:
     """
 
     def __init__(
-        self, storage: Storage | None, receipt: ReceiptClock, publish: Callable[[int, bytes], None]
+        self,
+        storage: Storage | None,
+        receipt: ReceiptClock,
+        publish: Callable[[int, bytes], None],
+        observe: Observe | None = None,
     ) -> None:
         self._storage = storage
         self._receipt = receipt
         self._publish = publish
+        self._observe = observe
         self._held: deque[tuple[int, bytes]] = deque(maxlen=_MAX_HELD)
 
     def write(
@@ -65,6 +73,8 @@ class Ledger:
         self._held.append((ts, line))
         self.flush()
         self._publish(ts, line)
+        if self._observe is not None:
+            self._observe(event, fields)
         log = _log.info if event in _QUIET or event.startswith("session_") else _log.warning
         log(event, session=session, conn=conn, **fields)
 

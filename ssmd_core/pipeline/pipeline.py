@@ -17,7 +17,7 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
 from ssmd_core.pipeline.encoding import Encoding
-from ssmd_core.pipeline.ledger import Ledger
+from ssmd_core.pipeline.ledger import Ledger, Observe
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.records import Batch
 from ssmd_core.sink import Message, Storage, Transport
@@ -49,6 +49,8 @@ class PipelineParts:
     transport: Transport | None
     encoding: Encoding | None
     tap: Tap | None = None
+    observe: Observe | None = None
+    """Is told of each ledger event."""
 
 
 class Pipeline:
@@ -57,7 +59,7 @@ class Pipeline:
     def __init__(self, parts: PipelineParts) -> None:
         self._parts = parts
         self._metrics = parts.metrics
-        self.ledger = Ledger(parts.storage, parts.receipt, self._publish_status)
+        self.ledger = Ledger(parts.storage, parts.receipt, self._publish_status, parts.observe)
         self.archiver = (
             Archiver(parts.storage, parts.metrics, self.ledger.write) if parts.storage else None
         )

@@ -48,8 +48,8 @@ def ssmd_run_started(feed: str, environment: str) -> None:
 
 
 @hookspec
-def ssmd_gap_detected(feed: str, channel: str, first: int, last: int) -> None:
-    """Observe missing sequence numbers ``first``..``last`` of a channel."""
+def ssmd_gap_detected(feed: str, channel: str, first: int | None, last: int | None) -> None:
+    """Observe missing sequence numbers ``first``..``last``; None where nobody can know them."""
 
 
 @hookspec

@@ -37,7 +37,7 @@ class Observers:
         """Tell that a connector runs."""
         self._put("ssmd_run_started", feed=feed, environment=environment)
 
-    def gap_detected(self, *, feed: str, channel: str, first: int, last: int) -> None:
+    def gap_detected(self, *, feed: str, channel: str, first: int | None, last: int | None) -> None:
         """Tell of missing sequence numbers ``first``..``last``."""
         self._put("ssmd_gap_detected", feed=feed, channel=channel, first=first, last=last)
 

@@ -6,26 +6,26 @@ import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 
-from ssmd_core import __version__
-from ssmd_core.clock import Clock, ReceiptClock, SystemClock, iso
+from ssmd_core.clock import NS, Clock, ReceiptClock, SystemClock, iso
 from ssmd_core.errors import SsmdError, StorageFailed
 from ssmd_core.feed import WebSocketFeed
 from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.runner import FeedRunner
-from ssmd_core.metrics import Histogram, Metrics
+from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.ledger import Observe
 from ssmd_core.pipeline.pipeline import Pipeline, PipelineParts, Tap
 from ssmd_core.service.address import bind
 from ssmd_core.service.http import serve
 from ssmd_core.service.monitored import Readiness
+from ssmd_core.service.overview import RUNNING, Parts, readiness, status
 from ssmd_core.service.pulse import Pulse
 from ssmd_core.sink import (
     Encoder,
@@ -55,6 +55,7 @@ class Connector:
         plan: what was resolved from the files.
         settings: the process environment.
         tap: sees each batch after the sinks took it.
+        observe: is told of each ledger event.
         clock: where time comes from.
     """
 
@@ -63,11 +64,14 @@ class Connector:
         plan: RunPlan,
         settings: ProcessSettings,
         tap: Tap | None = None,
+        *,
+        observe: Observe | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._plan = plan
         self._settings = settings
         self._tap = tap
+        self._observe = observe
         self._clock = clock or SystemClock()
         self.metrics = Metrics()
         self._pulse = Pulse(self._clock)
@@ -149,6 +153,7 @@ class Connector:
                 transport=self._transport,
                 encoding=encoding,
                 tap=self._tap,
+                observe=self._observe,
             )
         )
         pipeline.recover(last_ts)
@@ -158,7 +163,7 @@ class Connector:
     async def _capture(
         self, pipeline: Pipeline, host: FeedHost | FeedRunner, stopping: anyio.Event
     ) -> int:
-        self._phase = "running"
+        self._phase = RUNNING
         _log.info("running", feed=self._plan.name, environment=self._plan.environment)
         failure: SsmdError | None = None
         async with anyio.create_task_group() as tasks:
@@ -337,98 +342,27 @@ class Connector:
 
     def readiness(self) -> Readiness:
         """Say whether it is connected, subscribed and every sink takes data."""
-        if self._host is None or self._pipeline is None:
-            return Readiness(ready=False, reasons=(f"starting: {self._phase}",))
-        reasons = [] if self._phase == "running" else [self._phase]
-        reasons += self._host.reasons()
-        reasons += self._sink_reasons(self._pipeline)
-        degraded = [*self._host.degraded(), *self._strains(self._pipeline)]
-        return Readiness(ready=not reasons, reasons=tuple(reasons), degraded=tuple(degraded))
+        return readiness(self._parts())
 
     def status(self) -> Mapping[str, Any]:
         """Return everything as values that JSON can hold."""
-        readiness = self.readiness()
-        pipeline, plan = self._pipeline, self._plan
-        publisher = pipeline.publisher if pipeline else None
+        uptime_seconds = (self._clock.wall_ns() - self._started_ns) / NS
         return {
-            "feed": plan.name,
-            "environment": plan.environment,
-            "version": __version__,
-            "phase": self._phase,
+            **status(self._parts()),
             "started": iso(self._started_ns),
-            "uptime_seconds": round((self._clock.wall_ns() - self._started_ns) / 1e9, 3),
-            "ready": readiness.ready,
-            "reasons": readiness.reasons,
-            "degraded": readiness.degraded,
-            "connections": self._host.status() if self._host else [],
-            "storage": self._storage_status(),
-            "transport": {
-                "type": plan.transport_type.name,
-                "schema": _schema_label(plan),
-                "connected": self._transport.connected() if self._transport else None,
-                "backlog_messages": publisher.backlog if publisher else 0,
-                "behind_from": iso(behind)
-                if publisher and (behind := publisher.behind_from)
-                else None,
-            },
-            "lost": pipeline.lost if pipeline else 0,
-            "metrics": _plain(asdict(self.metrics)),
+            "uptime_seconds": round(uptime_seconds, 3),
         }
 
-    def _storage_status(self) -> dict[str, Any] | None:
-        plan = self._plan
-        if self._storage is None or plan.storage_type is None:
-            return None
-        mark = self._storage.mark()
-        return {"type": plan.storage_type.name, "file": mark.file, "offset": mark.offset}
-
-    def _sink_reasons(self, pipeline: Pipeline) -> list[str]:
-        reasons = []
-        archiver, publisher = pipeline.archiver, pipeline.publisher
-        if self._storage is not None and archiver is not None:
-            health = self._storage.health()
-            why = archiver.failing or ("" if health.ok else health.reason)
-            if why:
-                reasons.append(f"archive: {why}; {archiver.held} frames wait in memory")
-        if self._transport is not None and publisher is not None:
-            health = self._transport.health()
-            if not health.ok:
-                reasons.append(f"bus: {health.reason}; {self._backlog(pipeline)}")
-        return reasons
-
-    def _strains(self, pipeline: Pipeline) -> list[str]:
-        strains = []
-        if pipeline.paused_since is not None:
-            strains.append("reading is paused: the sinks take less than the venue sends")
-        publisher = pipeline.publisher
-        if publisher is not None and (publisher.backlog or publisher.behind_from is not None):
-            strains.append(f"bus: {self._backlog(pipeline)} being worked off")
-        return strains
-
-    def _backlog(self, pipeline: Pipeline) -> str:
-        publisher = pipeline.publisher
-        if publisher is None:
-            return "no backlog"
-        if publisher.behind_from is not None:
-            return f"backlog: the archive since {iso(publisher.behind_from)}"
-        return f"backlog: {publisher.backlog + self.metrics.unacked} messages"
-
-
-def _schema_label(plan: RunPlan) -> str | None:
-    return (
-        None if plan.schema_type is None else f"{plan.schema_type.name}:{plan.schema_type.version}"
-    )
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Histogram():
-            count = sum(value.buckets)
-            return {"count": count, "mean_seconds": value.total / count if count else None}
-        case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
-        case _:
-            return value
+    def _parts(self) -> Parts:
+        return Parts(
+            plan=self._plan,
+            phase=self._phase,
+            metrics=self.metrics,
+            host=self._host,
+            pipeline=self._pipeline,
+            storage=self._storage,
+            transport=self._transport,
+        )
 
 
 async def _call_when(event: anyio.Event, call: Callable[[], None]) -> None:
