@@ -190,6 +190,11 @@ def test_a_key_file_without_a_key_is_refused(content, tmp_path):
     assert "KALSHI_PRIVATE_KEY_PATH" in refusal(variables)
 
 
+def test_a_key_in_place_of_a_path_is_told_apart():
+    with pytest.raises(CredentialError, match="KALSHI_PRIVATE_KEY_PATH holds a key"):
+        read_credentials({"KALSHI_API_KEY": KEY_ID, "KALSHI_PRIVATE_KEY_PATH": PKCS8}, {})
+
+
 @pytest.mark.parametrize("path", [PKCS8, "a\x00b", "."])
 def test_a_path_that_is_none_is_refused(path):
     variables = {"KALSHI_API_KEY": KEY_ID, "KALSHI_PRIVATE_KEY_PATH": path}

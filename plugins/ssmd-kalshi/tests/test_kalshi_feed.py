@@ -174,6 +174,10 @@ def test_only_refused_credentials_are_fatal(status, verdict):
     assert session().feed.classify(ConnectionEnded("refused", status=status)) is verdict
 
 
+def test_a_channel_that_does_not_begin_with_one_has_lost_its_beginning():
+    assert session().feed.first_sequence == 1
+
+
 # ── commands ─────────────────────────────────────────────────────────────────────
 
 
@@ -317,6 +321,15 @@ def test_a_request_that_failed_for_now_is_repeated_later_and_later(code):
         assert again.request != request
         request = again.request
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_the_next_markets_do_not_inherit_the_patience_of_those_before():
+    it = books(501)
+    it.open()
+    timer = only(it.tell(refused(1, 18)))
+    again = only(it.tell(TimerFired(name=timer.name)))
+    added = only(it.tell(Subscribed(request=again.request, channel="orderbook_delta", sid=7)))
+    assert only(it.tell(refused(added.request, 18))).seconds == 1
 
 
 def test_a_timer_lets_a_request_go_once():
