@@ -145,7 +145,9 @@ def _plugins(
 
 @plugins_app.command("show")
 def _plugins_show(
-    name: Annotated[str, typer.Argument(help="A type, a distribution, or distribution:type.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A type, a distribution, or distribution:type.")
+    ],
 ) -> None:
     """Load what is installed under a name and show its settings."""
     from ssmd_core.cli.plugins import show_one  # noqa: PLC0415  imported when used
@@ -160,9 +162,10 @@ def _demo(
         bool, typer.Option("--nats", help="Publish to a NATS server started for the demo, too.")
     ] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to capture.")] = 30.0,
-    path: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the files go.")] = Path(
-        "ssmd-demo"
-    ),
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Where the files go. [default: ./ssmd-demo]"),
+    ] = None,
 ) -> None:
     """Capture a recorded session, without network."""
     from ssmd_core.cli.demo import run_demo  # noqa: PLC0415  imported when used

@@ -86,7 +86,8 @@ def _described(entry: Entry) -> Iterator[str]:
         yield f"  {entry.status.value}: {entry.error}"
     if entry.kind is Kind.OBSERVER:
         manager = host_plugin(entry)
-        hooks = [name for name in vars(manager.hook) if name.startswith("ssmd_")]
+        records = {f"ssmd_{kind.value}s" for kind in Kind}
+        hooks = [name for name in vars(manager.hook) if name[:1] != "_" and name not in records]
         watched = [name for name in hooks if getattr(manager.hook, name).get_hookimpls()]
         yield f"  observes    {', '.join(watched) or 'nothing'}"
         return

@@ -20,7 +20,7 @@ from ssmd_core.config.models import (
     endpoint_fault,
     protocol_fault,
 )
-from ssmd_core.config.overrides import Override, read_overrides
+from ssmd_core.config.overrides import Override, leaves, read_overrides
 from ssmd_core.config.section import Section
 from ssmd_core.errors import ConfigError
 
@@ -129,8 +129,13 @@ def _root(
         faults.append(error)
         return None
     data, marks = _respelled(document, spellings, faults)
-    overrides = tuple(_respelled_override(item, spellings) for item in overrides)
-    return Section(file=document.file, data=data, marks=marks, overrides=overrides)
+    split = [leaf for item in overrides for leaf in (leaves(item) if _is_top(item) else [item])]
+    spelled = tuple(_respelled_override(item, spellings) for item in split)
+    return Section(file=document.file, data=data, marks=marks, overrides=spelled)
+
+
+def _is_top(override: Override) -> bool:
+    return len(override.tokens) == 1
 
 
 def _respelled(

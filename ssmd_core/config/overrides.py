@@ -10,7 +10,7 @@ from typing import Any
 from ssmd_core.config.faults import KeyPath, nearest
 from ssmd_core.config.shape import allowed_keys, is_nested, slot_of
 
-__all__ = ["PREFIX", "Merged", "Override", "merge", "read_overrides"]
+__all__ = ["PREFIX", "Merged", "Override", "leaves", "merge", "read_overrides"]
 
 PREFIX = "SSMD_"
 _DELIMITER = "__"
@@ -52,8 +52,7 @@ def read_overrides(environ: Mapping[str, str], singles: Iterable[str]) -> tuple[
             continue
         tokens = tuple(variable.removeprefix(PREFIX).lower().split(_DELIMITER))
         if len(tokens) > 1 or tokens[0] in known:
-            value = _json(text) if len(tokens) == 1 else text
-            found += _leaves(Override(variable, tokens, value))
+            found.append(Override(variable, tokens, text))
     return tuple(sorted(found, key=lambda item: (item.variable.count(_DELIMITER), item.variable)))
 
 
@@ -72,14 +71,14 @@ def merge(data: Mapping[str, Any], overrides: Sequence[Override], shape: Any) ->
     return Merged(merged, variables, tuple(unmatched))
 
 
-def _leaves(override: Override) -> Iterator[Override]:
-    """Split a JSON object into its leaves, so that it merges instead of replacing."""
-    value = override.value
+def leaves(override: Override) -> Iterator[Override]:
+    """Split a JSON object into its leaves: they may belong to several owners."""
+    value = _json(override.value)
     if not isinstance(value, dict) or not value:
         yield override
         return
     for key, inner in value.items():
-        yield from _leaves(Override(override.variable, (*override.tokens, key), inner))
+        yield from leaves(Override(override.variable, (*override.tokens, key), inner))
 
 
 def _json(value: Any) -> Any:

@@ -133,9 +133,12 @@ def _collect(entry: Entry, caller: pluggy.HookCaller, hook: str) -> list[Any]:
 def _check_fields(entry: Entry, record: PluginRecord) -> None:
     if not callable(getattr(record, "open", None)):
         raise _broken(entry, f"record {record.name!r}: `open` is not callable")
-    config = getattr(record, "config", BaseModel)
-    if not (isinstance(config, type) and issubclass(config, BaseModel)):
-        raise _broken(entry, f"record {record.name!r}: `config` is not a pydantic model")
+    if isinstance(record, SchemaType):
+        return
+    config = getattr(record, "config", None)
+    # pydantic refuses to make an instance of BaseModel itself.
+    if not isinstance(config, type) or not issubclass(config, BaseModel) or config is BaseModel:
+        raise _broken(entry, f"record {record.name!r}: `config` is no subclass of BaseModel")
 
 
 def _check_spelling(entry: Entry, manager: pluggy.PluginManager) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, NamedTuple
 
 from ssmd_core.config import Loaded, Section
 from ssmd_core.config.faults import joined
@@ -55,9 +53,6 @@ class _Storage(NamedTuple):
     section: Section
 
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
 def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> RunPlan:
     """Find the plugins, validate their sections and credentials; opens nothing.
 
@@ -72,10 +67,10 @@ def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> R
     schema_type = registry.schema(loaded.env.schema_)
     storage = _storage(loaded, registry, transport_type, warnings.append)
 
-    sections = _Sections(warnings.append)
-    settings = sections.validate(loaded.settings, feed_type.config)
-    transport_config = sections.validate(loaded.transport, transport_type.config)
-    storage_config = sections.validate(storage.section, storage.type.config) if storage else None
+    sections = _Sections(registry, warnings.append)
+    settings = sections.validate(loaded.settings, feed_type)
+    transport_config = sections.validate(loaded.transport, transport_type)
+    storage_config = sections.validate(storage.section, storage.type) if storage else None
     sections.raise_faults()
 
     context = FeedContext(
@@ -116,16 +111,21 @@ def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> R
 class _Sections:
     """Validates sections and keeps the faults of all of them."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    def __init__(self, registry: Registry, warn: Callable[[str], None]) -> None:
+        self._registry = registry
         self._warn = warn
         self._faults: list[ConfigError] = []
 
-    def validate(self, section: Section, model: type[ModelT]) -> ModelT | None:
+    def validate(self, section: Section, owner: FeedType | TransportType | StorageType) -> Any:
         try:
-            return section.validate(model, self._warn)
+            return section.validate(owner.config, self._warn)
         except ConfigError as error:
             self._faults.append(error)
-            return None
+        except Exception as error:
+            # A model is a stranger's code; what it says may quote a secret.
+            origin, kind = self._registry.origin(owner).origin, type(error).__name__
+            raise PluginError(f"plugin {origin}: its settings model raised {kind}") from error
+        return None
 
     def raise_faults(self) -> None:
         if self._faults:

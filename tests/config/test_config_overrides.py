@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, Field
 
-from ssmd_core.config.overrides import merge, read_overrides
+from ssmd_core.config.overrides import leaves, merge, read_overrides
 from ssmd_core.errors import ConfigError
 
 
@@ -123,10 +123,10 @@ INNER = st.recursive(
 TREES = st.dictionaries(KEYS, INNER, max_size=3)
 
 
-def leaves(tree: Any, path: tuple[str, ...] = ()):
+def leaves_of(tree: Any, path: tuple[str, ...] = ()):
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, (*path, key))
+            yield from leaves_of(value, (*path, key))
         else:
             yield (*path, key), value
 
@@ -142,16 +142,16 @@ def test_every_leaf_of_the_variables_arrives_and_no_other_is_touched(data, over)
     """Leaf by leaf: what is overridden has the new value, what is beside it the old."""
     environ = {
         "SSMD_ROOT__" + "__".join(path).upper(): value
-        for path, value in leaves(over)
+        for path, value in leaves_of(over)
         if not value.lstrip().startswith(("[", "{"))
     }
     result = merge({"root": data}, read_overrides(environ, ()), dict[str, Any])
     assert result.unmatched == ()
-    written = dict(leaves(over))
+    written = dict(leaves_of(over))
     for path, value in written.items():
         if not value.lstrip().startswith(("[", "{")):
             assert at(result.data["root"], path) == value
-    for path, value in leaves(data):
+    for path, value in leaves_of(data):
         overlapping = any(path[: len(p)] == p or p[: len(path)] == path for p in written)
         if not overlapping:
             assert at(result.data["root"], path) == value
@@ -160,8 +160,9 @@ def test_every_leaf_of_the_variables_arrives_and_no_other_is_touched(data, over)
 @given(data=TREES, over=TREES)
 def test_a_json_object_means_the_same_as_its_leaves_one_by_one(data, over):
     whole = {"SSMD_ROOT": json.dumps(over)}
-    result = merge({"root": data}, read_overrides(whole, ("root",)), dict[str, Any])
-    single = {"SSMD_ROOT__" + "__".join(path).upper(): v for path, v in leaves(over)}
+    [override] = read_overrides(whole, ("root",))
+    result = merge({"root": data}, list(leaves(override)), dict[str, Any])
+    single = {"SSMD_ROOT__" + "__".join(path).upper(): v for path, v in leaves_of(over)}
     expected = merge({"root": data}, read_overrides(single, ()), dict[str, Any])
     assert result.data == expected.data
 

@@ -213,6 +213,19 @@ def test_a_websocket_plugin_behind_another_feed_type_is_refused(world):
         world(QUIET, feed)
 
 
+def test_a_settings_model_that_fails_is_the_plugin_s_fault_and_quotes_nothing(
+    install, world, feed_code
+):
+    code = feed_code("acme").replace(
+        "    depth: int = 5",
+        "    def model_post_init(self, context):\n        raise RuntimeError('hunter2')",
+    )
+    install("bad", {"feed:bad": "plan_model"}, code.replace("'acme'", "'bad'"), module="plan_model")
+    with pytest.raises(PluginError, match=r"its settings model raised RuntimeError$") as caught:
+        world(QUIET, FEED + "plugin: bad\n")
+    assert str(caught.value).startswith("plugin bad 1.0 (plan_model)")
+
+
 @pytest.mark.parametrize(
     ("opening", "error", "message"),
     [

@@ -40,10 +40,13 @@ def test_one_module_may_provide_several_types(install, registry):
         from pydantic import BaseModel
         from ssmd_core.plugins import StorageType, hookimpl
 
+        class Config(BaseModel):
+            pass
+
         @hookimpl
         def ssmd_storages():
             for name in ("tape", "drum"):
-                yield StorageType(name=name, api_version=1, config=BaseModel, open=print)
+                yield StorageType(name=name, api_version=1, config=Config, open=print)
     """
     install("ssmd-old", {"storage:tape": "old_m", "storage:drum": "old_m"}, code, module="old_m")
     plugins = registry()
@@ -235,12 +238,18 @@ def test_a_record_named_unlike_its_entry_point_is_refused(install, registry, fee
 
 @pytest.mark.parametrize(
     ("field", "reason"),
-    [("open=Venue", "`open` is not callable"), ("config=Config", "`config` is not a pydantic")],
+    [("open=Venue", "`open` is not callable"), ("config=Config", "`config` is no subclass")],
 )
 def test_a_record_with_unusable_fields_is_refused(install, registry, feed_code, field, reason):
     code = feed_code("acme").replace(field, f"{field.partition('=')[0]}=5")
     install("ssmd-acme", {"feed:acme": "acme_u"}, code, module="acme_u")
     assert reason in refusal(registry().feed, "acme")
+
+
+def test_the_bare_base_model_is_no_config(install, registry, feed_code):
+    code = feed_code("acme").replace("config=Config", "config=BaseModel")
+    install("ssmd-acme", {"feed:acme": "acme_t"}, code, module="acme_t")
+    assert "`config` is no subclass of BaseModel" in refusal(registry().feed, "acme")
 
 
 def test_plugins_of_equal_names_do_not_collide(install, registry, feed_code):
@@ -249,9 +258,12 @@ def test_plugins_of_equal_names_do_not_collide(install, registry, feed_code):
         from pydantic import BaseModel
         from ssmd_core.plugins import TransportType, hookimpl
 
+        class Config(BaseModel):
+            pass
+
         @hookimpl
         def ssmd_transports():
-            yield TransportType(name="acme", api_version=1, config=BaseModel, open=print)
+            yield TransportType(name="acme", api_version=1, config=Config, open=print)
     """
     install("two", {"transport:acme": "plug_two"}, transports, module="plug_two")
     plugins = registry()
