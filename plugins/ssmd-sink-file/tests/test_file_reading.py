@@ -120,7 +120,8 @@ def test_only_what_was_asked_for_is_read(tmp_path):
     for day in range(3):
         (part,) = writer.parts(Batch(NOON + day * DAY_NS, [b'"%s"' % (b"x" * 900)] * 500))
         (tmp_path / part.day).mkdir()
-        (tmp_path / part.day / "kalshi.jsonl").write_bytes(part.data)
+        noise = b"" if day == 1 else b"read by mistake\n"
+        (tmp_path / part.day / "kalshi.jsonl").write_bytes(noise + part.data + noise)
     reader = Reader(tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=pytest.fail)
 
     def record(fd, size, offset):
