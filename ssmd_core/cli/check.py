@@ -36,7 +36,7 @@ def check(
     plan = resolve(loaded, Registry(PluginIndex.installed()), environ)
     for line in describe(plan):
         typer.echo(line)
-    typer.echo(_line("health", f"{settings.health_host}:{settings.health_port}"))
+    typer.echo(_line("health", settings.health_addr))
     for warning in plan.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     if connect:

@@ -20,7 +20,7 @@ def facts(out: str) -> dict[str, str]:
 
 
 def test_file_mode_is_told(world):
-    code, out, err = world.run(*CHECK)
+    code, out, err = world.call(*CHECK)
     assert (code, err) == (0, "")
     assert facts(out) == {
         "feed": "acme, version 1.0 by ssmd-acme 0.3.0 (ssmd_acme.plugin)",
@@ -36,13 +36,13 @@ def test_file_mode_is_told(world):
 
 def test_checking_opens_and_writes_nothing(world):
     before = sorted(world.folder.iterdir())
-    assert world.run(*CHECK).code == 0
+    assert world.call(*CHECK).code == 0
     assert sorted(world.folder.iterdir()) == before
 
 
 def test_nats_mode_is_told_without_secrets(world):
     world.write((world.folder / "feed.yaml").read_text(), NATS_ENV)
-    code, out, err = world.run(*CHECK)
+    code, out, err = world.call(*CHECK)
     assert code == 0
     told = facts(out)
     assert told["storage"] == "none: nothing is archived"
@@ -80,7 +80,7 @@ def test_kinds_without_a_struct_and_warnings_are_told(world):
     world.install("books", {"ssmd.feeds": {"books": "books"}}, BOOKS)
     feed = (world.folder / "feed.yaml").read_text() + "plugin: books\n"
     world.write(feed, NATS_ENV)
-    code, out, err = world.run(*CHECK)
+    code, out, err = world.call(*CHECK)
     assert code == 0
     told = facts(out)
     assert told["not published"] == "orderbook, weather: no struct in trade:v1, kept nowhere"
@@ -91,7 +91,7 @@ def test_kinds_without_a_struct_and_warnings_are_told(world):
 
 def test_faults_are_told_one_a_line_and_exit_is_2(world):
     world.write("name: acme\n", "nam: prod\n")
-    code, out, err = world.run(*CHECK)
+    code, out, err = world.call(*CHECK)
     assert (code, out) == (2, "")
     lines = err.splitlines()
     assert all(line.startswith(("Error: feed.yaml:1: ", "Error: env.yaml:1: ")) for line in lines)
@@ -108,20 +108,20 @@ def test_faults_are_told_one_a_line_and_exit_is_2(world):
     ],
 )
 def test_what_would_stop_a_run_stops_a_check(world, variables, message):
-    code, _, err = world.run(*CHECK, **variables)
+    code, _, err = world.call(*CHECK, **variables)
     assert code == 2
     assert message in err
     assert "Traceback" not in err
 
 
 def test_at_debug_level_the_traceback_is_told_too(world):
-    _, _, err = world.run(*CHECK, ACME_TOKEN="", RUST_LOG="debug")
+    _, _, err = world.call(*CHECK, ACME_TOKEN="", RUST_LOG="debug")
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("Error: ACME_TOKEN is not set")
 
 
 def test_connect_opens_archive_and_venue(world, venue):
-    code, out, err = world.run(*CHECK, "--connect", SSMD_FEED__VERSIONS__0__ENDPOINT=venue)
+    code, out, err = world.call(*CHECK, "--connect", SSMD_FEED__VERSIONS__0__ENDPOINT=venue)
     assert (code, err) == (0, "")
     assert "venue: connected, credentials accepted" in out
     assert (world.folder / "data").is_dir()
@@ -129,14 +129,14 @@ def test_connect_opens_archive_and_venue(world, venue):
 
 def test_connect_exits_3_when_the_venue_refuses_the_credentials(world, venue):
     environ = {"SSMD_FEED__VERSIONS__0__ENDPOINT": venue, "ACME_TOKEN": "wrong"}
-    code, _, err = world.run(*CHECK, "--connect", **environ)
+    code, _, err = world.call(*CHECK, "--connect", **environ)
     assert code == 3
     assert "refused the credentials" in err
     assert "wrong" not in err
 
 
 def test_connect_exits_2_when_the_venue_cannot_be_reached(world):
-    code, _, err = world.run(
+    code, _, err = world.call(
         *CHECK, "--connect", SSMD_FEED__VERSIONS__0__ENDPOINT="ws://127.0.0.1:9/"
     )
     assert code == 2
@@ -145,6 +145,6 @@ def test_connect_exits_2_when_the_venue_cannot_be_reached(world):
 
 def test_json_variables_reach_the_feed(world):
     environ = {"SSMD_FEED__SETTINGS": json.dumps({"channels": ["weather"]})}
-    code, _, err = world.run(*CHECK, **environ)
+    code, _, err = world.call(*CHECK, **environ)
     assert code == 2
     assert "Error: SSMD_FEED__SETTINGS: `weather` is not known; allowed: trades, quotes" in err
