@@ -100,7 +100,7 @@ def summary(
     out += [
         "  feed.yaml, env.yaml   what was run, but for the credentials",
         "",
-        f"Next: `ssmd verify {root / 'data'}` checks that nothing is missing.",
+        "Next: the README shows a real capture; the two YAML files above are where to start.",
     ]
     return out
 

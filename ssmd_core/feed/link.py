@@ -103,7 +103,10 @@ class Link:
     def _wait_for(self, why: ConnectionEnded, live_seconds: float) -> float:
         if self._feed.classify(why) is Verdict.FATAL:
             if not self._host.accepted_once:
-                error = CredentialsRefused(f"the venue refused the credentials: {why.detail}")
+                error = CredentialsRefused(
+                    f"the venue refused the credentials: {why.detail}; check that the key belongs "
+                    "to this venue, and that this machine's clock is right"
+                )
                 self._host.give_up(error)
             return max(_REFUSED_RETRY_SECONDS, self._backoff.next_seconds())
         return self._backoff.next_seconds(live_seconds)

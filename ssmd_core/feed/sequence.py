@@ -68,10 +68,11 @@ class SequenceTracker:
         return gap
 
     def open(self, sid: Hashable, ts: int) -> None:
-        """Begin a channel anew: a confirmed subscription starts its own count."""
-        if self._start is None:
-            self._places.pop(sid, None)
-        else:
+        """Begin a channel: a confirmed subscription starts its own count.
+
+        Data that came ahead of the confirmation has begun it already.
+        """
+        if self._start is not None and sid not in self._places:
             self._places[sid] = _Place(self._start, ts)
 
     def forget(self, sid: Hashable) -> int:

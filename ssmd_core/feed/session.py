@@ -111,7 +111,7 @@ class FeedSession:
         self.last_ts = 0
         self.opened_ts = 0
         self._lost: dict[str, int] = {}
-        """Channel that the venue ended → receipt time of its last numbered frame."""
+        """Channel whose subscription ended → receipt time of its last numbered frame."""
 
     # ── the feed's view ──────────────────────────────────────────────────────────
 
@@ -264,8 +264,8 @@ class FeedSession:
                 self._on_subscribed(event, ts)
             case Refused():
                 self._on_refused(event, ended, send, ts)
-            case Unsubscribed():
-                self.tracker.forget(event.sid)
+            case Unsubscribed() if ended is not None:
+                self._lost[ended] = self.tracker.forget(event.sid) or ts
         self._settle()
         self._tell(event)
 

@@ -30,6 +30,8 @@ class Refusal:
     channel: str
     code: int | str
     reason: str
+    markets: int
+    """How many markets the refused command asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,9 @@ class Subscriptions:
     def ask(self, send: Send, now: float) -> None:
         """Note a command that is about to leave."""
         if send.subscribes:
-            _add(self._asked, send.subscribes, send.markets)
-            self.refusals.pop(send.subscribes, None)
+            refused = self.refusals.pop(send.subscribes, None)
+            again = refused.markets if refused else 0
+            _add(self._asked, send.subscribes, send.markets - again)
         if send.request is not None:
             self._open[send.request] = _Open(send, now + send.reply_seconds)
 
@@ -79,7 +82,7 @@ class Subscriptions:
                     self._end(event.sid)
                 if send is not None and send.subscribes:
                     self.refusals[send.subscribes] = Refusal(
-                        send.subscribes, event.code, event.reason
+                        send.subscribes, event.code, event.reason, send.markets
                     )
         return send
 

@@ -35,6 +35,7 @@ __all__ = ["Connection", "Listener", "dial"]
 
 _MAX_BATCH = 1024
 _HANDSHAKE_SECONDS = 10.0
+_LINGER_SECONDS = 1.0
 _log = logging.getLogger("ssmd_core.feed.websocket.wire")
 _log.setLevel(logging.CRITICAL)
 
@@ -138,7 +139,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what a wake-up brought."""
-        self._listener.on_bytes(len(data))
+        if not self._deaf:
+            self._listener.on_bytes(len(data))
         self._protocol.receive_data(data)
         self._advance()
 
@@ -221,12 +223,15 @@ class Connection(asyncio.Protocol):
         self.abort(self._why)
 
     def _finish(self) -> None:
-        """The close handshake is over on our side: do not wait for a peer that keeps TCP open."""
+        """Our side has said its close: let the venue end TCP, but not wait for it for long."""
+        if self._deaf and self._why is not None:
+            return
+        self._deaf = True
         self._why = self._why or self._reason(None)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-            # close() waits for what is unsent; a peer that reads nothing must not hold us.
-            self._loop.call_later(1.0, self._transport.abort)
+        # Closing at once, with bytes unread, would reset the connection, and the reset
+        # may overtake our close code. Until the venue hangs up, what comes is discarded.
+        if self._transport is not None:
+            self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
 
     def _write(self) -> None:
         if self._transport is None or self._transport.is_closing():

@@ -7,11 +7,12 @@ import signal
 import socket
 
 import anyio
+import anyio.lowlevel
 import pytest
 from nats.js.api import RetentionPolicy
-from ssmd_kalshi.venue import market_names, new_key, session
 
 from ssmd_core.testing import Garbage, LoopbackVenue, Recording
+from ssmd_kalshi.venue import market_names, new_key, session
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +109,7 @@ async def test_a_start_that_waits_for_the_lock_can_be_stopped(program, yaml, fac
         async def waiting():
             return "archive" in await second.reasons()
 
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         with anyio.fail_after(15):
             while not await waiting():
                 await anyio.sleep(0.05)
@@ -243,9 +244,7 @@ async def test_a_frame_past_the_limit_closes_with_1009_and_a_new_session_begins(
 ODD = ["A B", "*", ">", "A.B.C", ".A", "A.", "A..B", "", "%41", "Ä€𝄞", "tab\there", "A" * 300]
 
 
-async def test_odd_tickers_never_share_a_subject_and_all_arrive(
-    program, yaml, face, archive, bus
-):
+async def test_odd_tickers_never_share_a_subject_and_all_arrive(program, yaml, face, archive, bus):
     await bus.add_stream()
     frames = [
         json.dumps(

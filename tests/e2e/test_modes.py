@@ -2,10 +2,10 @@ import json
 from collections import Counter
 
 import pytest
-from ssmd_kalshi.venue import market_names, session
 
 from ssmd_core.schema import open_trade_v1_decoder
 from ssmd_core.testing import LoopbackVenue, Recording
+from ssmd_kalshi.venue import market_names, session
 
 pytestmark = pytest.mark.anyio
 
@@ -151,11 +151,12 @@ async def test_production_frames_go_through_both_modes_none_lost_none_misread(
             return item
 
     face.__class__ = Verbatim
-    async with LoopbackVenue(Recording(frames), face) as venue:
+    async with LoopbackVenue(Recording(frames), face, silent=True) as venue:
         run = program()
         both = yaml.both.format(url=bus.url, path=archive.path)
         run.write(yaml.feed.format(endpoint=venue.url), both)
         await run.start().ready()
+        venue.play()
         await venue.finished()
         await run.received(venue.clients[0].sent_count)
         assert await run.stop() == 0

@@ -254,6 +254,16 @@ class TestSubscriptions:
         book.take(Subscribed(request=2, channel="a", sid=2))
         assert (book.counts().confirmed, book.counts().markets_confirmed) == (1, 5)
 
+    def test_a_refused_request_tried_again_in_parts_counts_its_markets_once(self):
+        book = Subscriptions()
+        ask(book, 1, "a", markets=10)
+        book.take(Refused(request=1, code=26, reason="too many"))
+        assert book.counts().markets_requested == 10
+        ask(book, 2, "a", markets=5)
+        ask(book, 3, "a", markets=5)
+        assert book.counts().markets_requested == 10
+        assert book.counts().refused == 0
+
     def test_an_unsubscribed_channel_is_gone(self):
         book = Subscriptions()
         ask(book, 1, "a")

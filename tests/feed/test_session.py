@@ -4,6 +4,7 @@ import pytest
 
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed import (
+    FrameKind,
     GapFound,
     Parsed,
     Refused,
@@ -12,6 +13,7 @@ from ssmd_core.feed import (
     Send,
     Subscribed,
     Timer,
+    Unsubscribed,
 )
 from ssmd_core.feed.session import FeedSession, read_frames
 from ssmd_core.feed.states import State, Step
@@ -236,3 +238,26 @@ def test_labels_that_a_venue_invents_are_bounded(make, metrics):
         session.on_frames([json.dumps({"t": f"type{number}"}).encode()], frozenset())
     assert len(metrics.messages) <= 65
     assert sum(metrics.messages.values()) == 201
+
+
+def test_a_channel_left_and_taken_up_again_is_a_gap_in_between(make, intake, trade, toy):
+    class Leaving(toy):
+        def parse(self, data, session):
+            if data == b"left":
+                event = Unsubscribed(request=None, sid=1)
+                return Parsed("left", kind=FrameKind.REPLY, event=event)
+            return super().parse(data, session)
+
+    session = make(Leaving())
+    session.on_frames([trade(1)], frozenset())
+    session.on_frames([b"left"], frozenset())
+    assert intake.of("gap") == []
+    session.on_frames([ok(9, 2)], frozenset())
+    (gap,) = intake.of("gap")
+    assert (gap["channel"], gap["first"]) == ("trades", None)
+
+
+def test_data_ahead_of_its_confirmation_is_no_gap(make, intake, trade):
+    session = make(subscribed=False)
+    session.on_frames([trade(1), trade(2), ok(1), trade(3)], frozenset())
+    assert intake.of("gap") == []
