@@ -34,6 +34,10 @@ class HealthAddress(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        """Return ``host:port``, with brackets around an IPv6 host."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def parse_health_address(text: str) -> HealthAddress:
     """Read ``HOST:PORT``, ``:PORT`` (every interface) or ``[IPV6]:PORT``.
@@ -76,8 +80,7 @@ def parse_log_levels(text: str) -> str:
 
 
 def _canonical_address(text: str) -> str:
-    host, port = parse_health_address(text)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(parse_health_address(text))
 
 
 def _shutdown_seconds(value: Any) -> Any:

@@ -301,7 +301,7 @@ async def dial(
     )
     protocol = ClientProtocol(
         uri,
-        extensions=extensions,
+        extensions=extensions or None,  # an empty list would send an empty header
         subprotocols=[cast("Subprotocol", name) for name in endpoint.subprotocols] or None,
         max_size=endpoint.max_frame_bytes,
         logger=_log,

@@ -26,10 +26,7 @@ __all__ = ["Registry"]
 _PROVIDERS: Mapping[tuple[Kind, str], str] = {
     (Kind.FEED, "kalshi"): "ssmd-kalshi",
     (Kind.TRANSPORT, "nats"): "ssmd-sink-nats",
-    **{
-        (Kind.STORAGE, type_): "ssmd-sink-file"
-        for type_ in ("local", "s3", "gs", "gcs", "abfs", "az")
-    },
+    (Kind.STORAGE, "local"): "ssmd-sink-file",
 }
 """Distributions known to provide a type: what the message proposes to install."""
 

@@ -1,4 +1,4 @@
-"""Where the health port listens: reads an address and takes it before anything connects."""
+"""Takes the health port, before anything connects."""
 
 from __future__ import annotations
 
@@ -6,47 +6,15 @@ import contextlib
 import errno
 import os
 import socket
-from typing import Any, NamedTuple
+from typing import Any
 
-from ssmd_core.errors import BindError, UsageError
+from ssmd_core.config import HealthAddress
+from ssmd_core.errors import BindError
 
-__all__ = ["ANY", "Address", "bind", "parse_address"]
+__all__ = ["bind"]
 
-ANY = "0.0.0.0"  # noqa: S104  a probe comes from another host
+_ANY = "0.0.0.0"  # noqa: S104  a probe comes from another host
 _BACKLOG = 64
-_MAX_PORT = 65_535
-
-
-class Address(NamedTuple):
-    """A host and a port; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return ``host:port``, with brackets around an IPv6 host."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: str) -> Address:
-    """Read ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every IPv4 interface).
-
-    Raises:
-        UsageError: no port, a port out of range, or an IPv6 host without brackets.
-    """
-    host, separator, port = text.strip().rpartition(":")
-    if not separator or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
-        raise UsageError(
-            f"health address {text!r}: a port from 0 to {_MAX_PORT} must follow the last colon; "
-            "write HOST:PORT, such as 0.0.0.0:8080"
-        )
-    if host.startswith("[") and host.endswith("]"):
-        return Address(host[1:-1], int(port))
-    if ":" in host:
-        raise UsageError(
-            f"health address {text!r}: an IPv6 host stands in brackets; write [{host}]:{port}"
-        )
-    return Address(host or ANY, int(port))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,7 +26,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         BindError: the name is unknown, or the port is taken or not allowed.
     """
-    address = Address(host, port)
+    address = HealthAddress(host, port)
     failure: OSError | None = None
     for family, sockaddr in _resolve(address):
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -79,7 +47,7 @@ def bind(host: str, port: int) -> socket.socket:
     raise BindError(f"health address {address}: {_reason(failure)}") from failure
 
 
-def _resolve(address: Address) -> list[tuple[socket.AddressFamily, Any]]:
+def _resolve(address: HealthAddress) -> list[tuple[socket.AddressFamily, Any]]:
     try:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -87,7 +55,7 @@ def _resolve(address: Address) -> list[tuple[socket.AddressFamily, Any]]:
     except (OSError, UnicodeError) as error:
         raise BindError(
             f"health address {address}: the host is not known here ({error}); "
-            f"{ANY} listens on every interface"
+            f"{_ANY} listens on every interface"
         ) from error
     families = [(family, sockaddr) for family, _, _, _, sockaddr in found]
     return sorted(families, key=lambda entry: entry[0] != socket.AF_INET)
@@ -100,7 +68,7 @@ def _reason(failure: OSError | None) -> str:
         case OSError(errno=errno.EACCES):
             return "this user may not take the port; choose one from 1024 on"
         case OSError(errno=errno.EADDRNOTAVAIL):
-            return f"no interface of this machine has that address; {ANY} listens on every one"
+            return f"no interface of this machine has that address; {_ANY} listens on every one"
         case OSError(errno=int(number)):
             return os.strerror(number)
         case _:

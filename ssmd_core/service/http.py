@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import anyio
 import anyio.abc
 
-from ssmd_core.service.address import Address
+from ssmd_core.config import HealthAddress
 from ssmd_core.service.monitored import Monitored
 
 __all__ = ["Endpoint", "serve"]
@@ -19,7 +19,7 @@ __all__ = ["Endpoint", "serve"]
 class Endpoint:
     """A health port that answers."""
 
-    address: Address
+    address: HealthAddress
     stop: Callable[[], None]
     """Ends it: open requests are answered, then ``serve`` returns."""
 
@@ -40,7 +40,7 @@ async def serve(
     def stop() -> None:
         server.should_exit = True
 
-    endpoint = Endpoint(Address(*sock.getsockname()[:2]), stop)
+    endpoint = Endpoint(HealthAddress(*sock.getsockname()[:2]), stop)
     server = Server(application(subject), lambda: task_status.started(endpoint))
     try:
         await server.serve(sockets=[sock])

@@ -297,9 +297,7 @@ class Bus:
                 return []
             # Read through, all subjects, so that the end is known.
             sub = await js.subscribe("", stream=name, ordered_consumer=True)
-            got = []
-            for _ in range(total):
-                got.append(await sub.next_msg(timeout=10))
+            got = [await sub.next_msg(timeout=10) for _ in range(total)]
             await sub.unsubscribe()
         prefix = subject.removesuffix(">")
         return [message for message in got if message.subject.startswith(prefix)]

@@ -4,40 +4,8 @@ import socket
 
 import pytest
 
-from ssmd_core.errors import BindError, UsageError
-from ssmd_core.service.address import Address, bind, parse_address
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("0.0.0.0:8080", Address("0.0.0.0", 8080)),
-        ("localhost:8080", Address("localhost", 8080)),
-        (":0", Address("0.0.0.0", 0)),
-        ("[::1]:9", Address("::1", 9)),
-        (" 127.0.0.1:65535 ", Address("127.0.0.1", 65535)),
-    ],
-)
-def test_every_usual_spelling_of_an_address_is_read(text, address):
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text", ["8080", "host", "host:", "host:http", "host:65536", "h:-1", "h:²"]
-)
-def test_an_address_without_a_port_in_range_is_a_usage_error_that_shows_the_form(text):
-    with pytest.raises(UsageError, match=r"HOST:PORT, such as 0\.0\.0\.0:8080"):
-        parse_address(text)
-
-
-def test_an_ipv6_host_without_brackets_is_a_usage_error_that_writes_them():
-    with pytest.raises(UsageError, match=r"write \[::1\]:8080"):
-        parse_address("::1:8080")
-
-
-def test_an_address_prints_as_it_is_read():
-    assert str(parse_address("[::1]:80")) == "[::1]:80"
-    assert str(parse_address("localhost:80")) == "localhost:80"
+from ssmd_core.errors import BindError
+from ssmd_core.service.address import bind
 
 
 def test_a_bound_port_accepts_connections_before_anything_serves():
