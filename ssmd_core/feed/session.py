@@ -40,7 +40,7 @@ from ssmd_core.records import Batch
 
 __all__ = ["FeedSession", "Intake", "Wire", "read_frames"]
 
-_ALIVE = {FrameKind.DATA, FrameKind.UNKNOWN}
+_DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
 
 
 class Intake(Protocol):
@@ -227,7 +227,7 @@ class FeedSession:
         check = self.tracker.check
         for index, said in enumerate(parsed):
             counts[said.label] = counts.get(said.label, 0) + 1
-            if said.kind in _ALIVE:
+            if said.kind is _DATA or said.kind is _UNKNOWN:
                 alive += 1
             if said.first_seq is not None:
                 last = said.first_seq if said.last_seq is None else said.last_seq
@@ -323,7 +323,7 @@ def read_frames(
         One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
     """
     raw = set(binary)
-    raw.update(i for i, data in enumerate(frames) if i not in binary and not is_utf8(data))
+    raw.update(i for i, data in enumerate(frames) if not data.isascii() and not is_utf8(data))
     if raw:
         parsed = [
             _NOT_TEXT if i in raw else feed.parse_batch([data], session)[0]

@@ -36,6 +36,7 @@ __all__ = ["Connection", "Listener", "dial"]
 _MAX_BATCH = 1024
 _HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
+_TEXT = Opcode.TEXT
 _log = logging.getLogger("ssmd_core.feed.websocket.wire")
 _log.setLevel(logging.CRITICAL)
 
@@ -175,10 +176,12 @@ class Connection(asyncio.Protocol):
         frames: list[bytes] = []
         binary: set[int] = set()
         for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                self._take(event, frames, binary)
-            elif not self.accepted.done():
+            if type(event) is not Frame:
                 self._answer()
+            elif event.opcode is _TEXT and event.fin:
+                frames.append(bytes(event.data))  # nearly every message is one text frame
+            else:
+                self._take(event, frames, binary)
         self._write()
         if frames and not self._deaf:
             self._hand_over(frames, binary)
@@ -186,11 +189,12 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _take(self, frame: Frame, frames: list[bytes], binary: set[int]) -> None:
+        """Take a pong, a binary message or a fragment; pings are answered by the protocol."""
         opcode = frame.opcode
         if opcode is Opcode.PONG:
             self._listener.on_pong()
             return
-        if opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+        if opcode is Opcode.PING or opcode is Opcode.CLOSE:
             return
         if opcode is not Opcode.CONT:
             self._parts_binary = opcode is Opcode.BINARY
@@ -216,6 +220,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         refused = self._protocol.handshake_exc
+        if self.accepted.done():
+            return
         if refused is None:
             self.accepted.set_result(None)
             return
