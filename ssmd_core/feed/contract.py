@@ -275,7 +275,7 @@ class Verdict(enum.Enum):
 class _Parser(ABC):
     """What every feed has: the hot call."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset()
+    kinds: frozenset[str] = frozenset()
     """Kinds of record that ``parse`` yields."""
     strict_json: ClassVar[bool] = False
     """``parse`` decodes the whole frame with a strict JSON decoder: the host need not check."""

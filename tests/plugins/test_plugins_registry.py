@@ -76,7 +76,7 @@ def test_nobody_provides_it_lists_what_is_installed_and_the_nearest(install, reg
         ("feed", "kalshi", "pip install ssmd-kalshi"),
         ("transport", "nats", "pip install ssmd-sink-nats"),
         ("storage", "local", "pip install ssmd-sink-file"),
-        ("storage", "s3", "pip install ssmd-sink-file"),
+        ("storage", "local", "pip install ssmd-sink-file"),
     ],
 )
 def test_nobody_provides_it_names_the_command_that_would_help(registry, kind, type_, command):

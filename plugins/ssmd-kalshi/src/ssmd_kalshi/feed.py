@@ -64,8 +64,7 @@ class KalshiFeed(WebSocketFeed):
         self._signer = signer
         self._clock = clock or SystemClock()
         # What is not subscribed to yields no records, so the start need not explain it.
-        kinds = frozenset(_KINDS[channel] for channel in config.channels)
-        self.kinds = kinds  # type: ignore[misc]  # narrower than what the class may say
+        self.kinds = frozenset(_KINDS[channel] for channel in config.channels)
 
     def connections(self) -> Sequence[ConnectionPlan]:
         """Return one connection for everything but books, and as many as books need."""
