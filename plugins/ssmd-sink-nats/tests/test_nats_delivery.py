@@ -192,9 +192,9 @@ async def test_a_full_stream_is_waited_for_and_said_so(server, consumer, bench, 
             assert server.url in reason
             assert not run.transport.connected()
             assert run.transport.room() == 0
-            await until(lambda: len(run.transport._window) == 20)
+            await until(lambda: run.metrics.unacked == 20)
             await bus.jetstream.purge_stream(STREAM)
-            await until(lambda: len(run.transport._window) == 10)
+            await until(lambda: run.metrics.unacked == 10)
             await bus.jetstream.purge_stream(STREAM)
             await run.flush()
             assert run.transport.health().ok
@@ -287,7 +287,9 @@ async def test_a_forbidden_subject_stops_the_bus_until_it_is_allowed(
         await until(lambda: run.transport.health().ok)
 
 
-async def test_lingering_gathers_messages_into_one_write(server, consumer, bench, make_trades):
+async def test_lingering_gathers_messages_into_one_write(
+    server, consumer, bench, make_trades, until
+):
     async with consumer(server.url) as bus:
         await bus.add_stream()
         async with bench(url=server.url, linger_ms=50) as run:
@@ -297,8 +299,7 @@ async def test_lingering_gathers_messages_into_one_write(server, consumer, bench
             for message in make_trades(20):
                 run.transport.publish([message])
             assert not writes
-            async with asyncio.timeout(10):
-                await run.transport._idle.wait()
+            await until(lambda: run.metrics.published == 20)
             assert sum(data.count(b"HPUB ") for data in writes) == 20
             assert len([data for data in writes if b"HPUB " in data]) == 1
 

@@ -10,7 +10,8 @@ import socket
 from ssmd_core.errors import TransportUnusable
 from ssmd_sink_nats.auth import load_login, load_tls
 from ssmd_sink_nats.config import NatsConfig, Server
-from ssmd_sink_nats.connection import Connection, Entry, Receiver, dial
+from ssmd_sink_nats.connection import Connection, Receiver
+from ssmd_sink_nats.dialing import Entry, dial
 from ssmd_sink_nats.protocol import Info
 
 __all__ = ["Cluster", "backoff_seconds", "discovered", "explain"]

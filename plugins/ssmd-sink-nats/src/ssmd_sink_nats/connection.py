@@ -1,4 +1,4 @@
-"""One connection to one server of the bus: opens it, keeps watch on it, hands on what it says."""
+"""One connection to one server of the bus: keeps watch on it, and hands on what it says."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from ssmd_core.errors import TransportUnusable
-from ssmd_sink_nats.auth import Login, Method, connect_fields
 from ssmd_sink_nats.config import Server
 from ssmd_sink_nats.protocol import (
     PING,
@@ -22,12 +20,10 @@ from ssmd_sink_nats.protocol import (
     Refusal,
     Reply,
     Verb,
-    connect_line,
     request_line,
-    subscribe_line,
 )
 
-__all__ = ["Connection", "Ending", "Entry", "Receiver", "dial"]
+__all__ = ["Connection", "Ending", "Receiver"]
 
 _TICK_SECONDS = 0.25
 _PING_SECONDS = 5.0
@@ -45,19 +41,6 @@ class Ending:
     reason: str
     refused: bool = False
     """The server answered and does not want us: no use to hurry back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What a server must be shown."""
-
-    client_name: str
-    """How the connection is listed at the server."""
-    login: Login
-    tls: ssl.SSLContext | None
-    """None where the configuration asks for none; a server may still."""
-    handshake_first: bool
-    inbox_prefix: str
 
 
 class Receiver(Protocol):
@@ -165,55 +148,55 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             self._transport.abort()
 
-    # ── opening ──────────────────────────────────────────────────────────────────
+    # ── what opening it takes ────────────────────────────────────────────────────
 
-    async def log_in(self, entry: Entry) -> None:
-        """Go from an open socket to a connection that can publish.
+    @property
+    def ending(self) -> Ending | None:
+        """Why it is over, None while it is not."""
+        return self._ending
+
+    @property
+    def tls_error(self) -> ssl.SSLError | None:
+        """What broke the encryption after the handshake, if that ended it."""
+        return self._tls_error
+
+    async def greeting(self) -> Info:
+        """Return the first thing that the server says of itself.
 
         Raises:
-            TransportUnusable: the server refuses; names the key to look at.
-            OSError: the connection broke.
+            ConnectionError: the connection ended.
         """
-        self.info = await self._heard_info
-        encrypted = entry.handshake_first
-        if not encrypted and (entry.tls or self.server.tls or self.info.tls_required):
-            await self._encrypt(entry.tls)
-            encrypted = True
-        fields = connect_fields(entry.login, self.info.nonce)
-        self.write(
-            connect_line(entry.client_name, tls=encrypted, login=fields)
-            + subscribe_line(self.inbox)
-            + PING
-        )
-        try:
-            await self._heard_pong
-        except ConnectionError as error:
-            if self._tls_error is not None:
-                raise TransportUnusable(_distrust(self.server, self._tls_error)) from error
-            if self._ending is not None and self._ending.refused:
-                raise TransportUnusable(
-                    _refusal(self.server, self._ending.reason, entry.login.method)
-                ) from error
-            raise
-        self._live = True
-        self._pinged_at = self._loop.time()
-        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        return await self._heard_info
 
-    async def _encrypt(self, context: ssl.SSLContext | None) -> None:
-        if not (self.info.tls_required or self.info.tls_available):
-            raise TransportUnusable(
-                f"transport.tls: the bus at {self.server.url} offers no TLS, "
-                "and credentials are not sent in the clear; remove tls or use another port"
-            )
+    async def first_pong(self) -> None:
+        """Return when the server answered the first PING: it accepts what came before.
+
+        Raises:
+            ConnectionError: the connection ended.
+        """
+        await self._heard_pong
+
+    async def encrypt(self, context: ssl.SSLContext) -> None:
+        """Go on with TLS on the open socket.
+
+        Raises:
+            OSError: the handshake failed or the connection was lost.
+        """
         transport = await self._loop.start_tls(
             cast("asyncio.Transport", self._transport),
             self,
-            context or ssl.create_default_context(),
+            context,
             server_hostname=self.server.certificate_name or self.server.host,
         )
         if transport is None:
             raise ConnectionError("the connection was lost while encrypting")
         self._use(transport)
+
+    def go_live(self) -> None:
+        """Let it take messages, and keep watch on it from now on."""
+        self._live = True
+        self._pinged_at = self._loop.time()
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
 
     def _use(self, transport: asyncio.Transport) -> None:
         transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
@@ -312,34 +295,6 @@ class Connection(asyncio.Protocol):
         self._receiver.on_tick(self)
 
 
-async def dial(server: Server, entry: Entry, receiver: Receiver) -> Connection:
-    """Open a connection and log in. The caller bounds the time.
-
-    Raises:
-        TransportUnusable: the server answers and refuses; names the key to look at.
-        OSError: it cannot be reached; the message says why.
-    """
-    loop = asyncio.get_running_loop()
-    connection = Connection(server, receiver, entry.inbox_prefix)
-    host, port = server.host, server.port
-    try:
-        if entry.handshake_first:
-            name = server.certificate_name or host
-            await loop.create_connection(
-                lambda: connection, host, port, ssl=entry.tls, server_hostname=name
-            )
-        else:
-            await loop.create_connection(lambda: connection, host, port)
-        await connection.log_in(entry)
-    except ssl.SSLError as error:
-        connection.end("TLS failed")
-        raise TransportUnusable(_distrust(server, error)) from error
-    except BaseException as error:
-        connection.end(str(error) or type(error).__name__)
-        raise
-    return connection
-
-
 def _fail(future: asyncio.Future[Any], reason: str) -> None:
     if not future.done():
         future.set_exception(ConnectionError(reason))
@@ -349,34 +304,3 @@ def _fail(future: asyncio.Future[Any], reason: str) -> None:
 def _is_refusal(text: str) -> bool:
     words = text.lower()
     return any(word in words for word in ("authorization", "authentication", "permissions"))
-
-
-def _refusal(server: Server, text: str, method: Method) -> str:
-    if "permissions violation for subscription" in text.lower():
-        return (
-            f"transport.inbox_prefix: the bus at {server.url} does not let this user subscribe "
-            f"to its inbox ({text}); allow it or set inbox_prefix to one that is allowed"
-        )
-    if method is Method.NONE:
-        return (
-            f"transport.user: the bus at {server.url} wants a login ({text}); "
-            "set user and password, token, credentials or nkey_seed_path"
-        )
-    return (
-        f"transport.{method.value}: the bus at {server.url} refused the login ({text}); "
-        "correct it, or the user at the bus"
-    )
-
-
-def _distrust(server: Server, error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"transport.tls.ca: the certificate of the bus at {server.url} is not trusted: "
-            f"{error.verify_message}; name the CA that signed it, and a host that it is made out to"
-        )
-    if error.reason and "CERTIFICATE" in error.reason:
-        return (
-            f"transport.tls.cert: the bus at {server.url} wants a client certificate that it "
-            f"trusts ({error.reason}); set cert and key"
-        )
-    return f"transport.tls: TLS with the bus at {server.url} failed: {error.reason or error}"
