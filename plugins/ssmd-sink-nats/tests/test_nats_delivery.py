@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 
@@ -167,9 +168,7 @@ async def until_stored(bus, count: int) -> None:
 async def test_an_overloaded_server_is_tried_again_until_it_has_everything(
     make_server, consumer, bench, make_trades
 ):
-    server = make_server(
-        'jetstream { store_dir: "STORE", max_buffered_msgs: 50 }',
-    )
+    server = make_server("jetstream { max_buffered_msgs: 50 }")
     async with consumer(server.url) as bus:
         await bus.add_stream()
         async with bench(url=server.url) as run:
@@ -339,7 +338,7 @@ async def test_a_server_going_into_lame_duck_mode_is_left_for_the_next(
     async with bench(url=[one.url, two.url]) as run:
         await run.feed(make_trades(5))
         await run.flush()
-        one.process.send_signal(12)
+        one.signal(signal.SIGUSR2)
         await until(
             lambda: run.transport._connection and run.transport._connection.server.port == two.port
         )
