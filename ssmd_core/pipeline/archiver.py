@@ -42,6 +42,7 @@ class Archiver:
         self._held: deque[Batch] = deque()
         self._held_bytes = 0
         self._failed = ""
+        self._sync_failed = False
         self.head_ts = 0
         """Receipt time of the last frame in the archive."""
         self.lost = 0
@@ -83,9 +84,13 @@ class Archiver:
             self._drop_oldest()
         self._declare_dropped()
 
-    def note_failure(self, reason: str) -> None:
-        """The storage failed outside of an append, such as in a sync."""
-        self._report("sink_failed", sink="storage", reason=reason)
+    def note_sync(self, failure: str = "") -> None:
+        """Tell of a sync: each spell of failures stands in the ledger once."""
+        if failure and not self._sync_failed:
+            self._report("sink_failed", sink="storage", reason=failure)
+        elif self._sync_failed and not failure:
+            self._report("sink_recovered", sink="storage")
+        self._sync_failed = bool(failure)
 
     def _try(self, batch: Batch) -> bool:
         try:

@@ -8,7 +8,6 @@ from typing import Any
 import anyio
 import structlog
 
-from ssmd_core.errors import StorageFailed
 from ssmd_core.feed import ConnectionPlan, Feed, WebSocketFeed
 from ssmd_core.feed.session import read_frames
 from ssmd_core.pipeline.archiver import Archiver
@@ -45,6 +44,7 @@ class CatchUp:
         self._encoding = encoding
         self._session = _Reading(feed, now_ns)
         self._awake = anyio.Event()
+        self._published = 0
 
     def wake(self) -> None:
         """Look again whether there is something to do."""
@@ -58,15 +58,15 @@ class CatchUp:
             await self._sleep()
 
     async def _work(self) -> None:
-        start = self._publisher.behind_from
-        _log.info("catching up from the archive", from_ts=start, head_ts=self._archiver.head_ts)
+        self._published = 0
         while self._publisher.behind_from is not None:
             try:
                 await self._read_to_head(self._publisher.behind_from)
-            except StorageFailed as error:
-                _log.warning("cannot read the archive, trying again", why=str(error))
+            except Exception as error:  # noqa: BLE001  the log is the only source: ask it again
+                _log.warning("cannot read the archive, trying again", why=repr(error))
                 await anyio.sleep(_RETRY_SECONDS)
-        _log.info("caught up, live again", head_ts=self._archiver.head_ts)
+        if self._published:
+            _log.info("caught up from the archive, live again", messages=self._published)
 
     async def _read_to_head(self, position: int) -> None:
         head = self._archiver.head_ts
@@ -92,8 +92,10 @@ class CatchUp:
             if room <= 0:
                 await self._sleep()
                 continue
-            self._transport.publish(messages[given : given + room])
-            given += room
+            part = messages[given : given + room]
+            self._transport.publish(part)
+            given += len(part)
+            self._published += len(part)
         # A long catch-up must not starve the loop that captures.
         await anyio.lowlevel.checkpoint()
 

@@ -10,7 +10,6 @@ import msgspec
 import structlog
 
 from ssmd_core.clock import ReceiptClock, iso
-from ssmd_core.errors import StorageFailed
 from ssmd_core.sink import Storage
 
 __all__ = ["EVENTS", "Ledger", "Observe"]
@@ -93,7 +92,7 @@ class Ledger:
             ts, line = self._held[0]
             try:
                 self._storage.note(ts, line)
-            except StorageFailed:
+            except Exception:  # noqa: BLE001  whatever it was, the line is tried again
                 return
             self._held.popleft()
 

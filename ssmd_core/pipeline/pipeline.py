@@ -214,8 +214,10 @@ class Pipeline:
             return
         try:
             await self._parts.storage.sync()
-        except StorageFailed as error:
-            self.archiver.note_failure(str(error))
+        except Exception as error:  # noqa: BLE001  also a stranger's storage is asked again
+            self.archiver.note_sync(str(error) or repr(error))
+        else:
+            self.archiver.note_sync()
 
     async def _keep_durable(self, storage: Storage) -> None:
         while True:

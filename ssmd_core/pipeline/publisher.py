@@ -25,6 +25,7 @@ __all__ = ["Publisher"]
 _log = structlog.get_logger("ssmd.publisher")
 _MESSAGE_COST = 400
 """Bytes that a message waiting in memory costs beside its payload."""
+_MAX_STATUS = 1_024
 _PAUSE_AT_MESSAGES = 8_192
 _RESUME_AT_MESSAGES = 2_048
 ARCHIVED_LIMIT_BYTES = 8 * 1024 * 1024
@@ -59,6 +60,7 @@ class Publisher:
         self._limit = limit_bytes or default
         self._queue: deque[Message] = deque()
         self._queue_bytes = 0
+        self._status: deque[Message] = deque(maxlen=_MAX_STATUS)
         self.behind_from: int | None = None
         """None while live; else the receipt time up to which the bus has been given all."""
         self.lost = 0
@@ -84,11 +86,11 @@ class Publisher:
         self._metrics.backlog_bytes = self._queue_bytes
 
     def submit_status(self, message: Message) -> None:
-        """Publish a ledger line. Lines are not read back from the log: they always queue."""
+        """Publish a ledger line. Lines are not read back from the log: behind it they wait."""
         if self.behind_from is None:
             self.submit([message])
-        elif self._transport.room() > 0:
-            self._give([message])
+        else:
+            self._status.append(message)
 
     def pump(self) -> None:
         """Give the transport what it has room for."""
@@ -136,12 +138,16 @@ class Publisher:
         """Give memory up; the log goes on from the oldest message that waits."""
         if self._queue:
             self.behind_from = self._queue[0].ts - 1
+            self._status.extend(message for message in self._queue if message.kind == "status")
             self._queue.clear()
             self._queue_bytes = self._metrics.backlog_bytes = 0
 
     def caught_up(self) -> None:
-        """Go on live."""
+        """Go on live, with the ledger lines that waited first."""
         self.behind_from = None
+        waiting = list(self._status)
+        self._status.clear()
+        self.submit(waiting)
 
     def close(self) -> None:
         """Count what is given up at the end."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssmd_core.errors import RecordError
+from ssmd_core.errors import RecordError, StorageFailed
 from ssmd_core.feed import Parsed
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline import publisher as publisher_module
@@ -145,6 +145,22 @@ async def test_past_the_bound_the_oldest_frames_are_dropped_and_declared(rig, st
     assert dropped["frames"] == 3
     assert dropped["from_ts"] < dropped["to_ts"]
     assert batches[0].first_ts < batches[3].first_ts
+
+
+async def test_a_spell_of_failing_syncs_stands_in_the_ledger_once(rig, storage, monkeypatch):
+    rig = rig(storage)
+
+    async def refuse():
+        raise StorageFailed("EIO")
+
+    await rig.pipeline.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "sync", refuse)
+        for _ in range(5):
+            await rig.pipeline.sync()
+    await rig.pipeline.sync()
+    await rig.pipeline.sync()
+    assert [e["event"] for e in rig.events()] == ["sink_failed", "sink_recovered"]
 
 
 async def test_ledger_lines_wait_for_space_too(rig, storage):
@@ -322,6 +338,46 @@ def test_whatever_the_bus_does_each_frame_reaches_it_in_order(rig, script):
         assert first_seen == [b"%d" % n for n in range(sent)]
 
     anyio.run(play)
+
+
+async def test_ledger_lines_written_while_behind_reach_the_bus_after(rig, storage, transport):
+    rig = rig(storage, transport)
+    rig.pipeline.publisher._limit = 1_000
+    async with running(rig):
+        transport.online = False
+        for n in range(10):
+            rig.deliver(b"away-%d" % n)
+        rig.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
+        assert rig.pipeline.publisher.behind_from is not None
+        transport.online = True
+        rig.pipeline.on_room()
+        await until(lambda: rig.pipeline.publisher.behind_from is None)
+    lines = [line for _, line in storage.notes]
+    assert [m.payload for m in transport.taken if m.kind == "status"] == lines
+    assert rig.trades() == [b"away-%d" % n for n in range(10)]
+
+
+async def test_an_archive_that_cannot_be_read_for_a_while_is_asked_again(
+    rig, storage, transport, monkeypatch
+):
+    monkeypatch.setattr("ssmd_core.pipeline.catchup._RETRY_SECONDS", 0.01)
+    tries = []
+    read = storage.read
+
+    def refuse(after, upto):
+        tries.append(after)
+        if len(tries) < 3:
+            raise OSError("EIO")
+        return read(after, upto)
+
+    monkeypatch.setattr(storage, "read", refuse)
+    rig(storage).deliver(b"1", b"2")
+    after = rig(storage, transport)
+    storage.values["cursor"] = str(storage.batches[0].first_ts - 1).encode()
+    after.pipeline.recover(await storage.open())
+    async with running(after):
+        await until(lambda: after.pipeline.publisher.behind_from is None)
+    assert after.trades() == [b"1", b"2"]
 
 
 # ── the cursor ───────────────────────────────────────────────────────────────────
