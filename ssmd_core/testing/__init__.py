@@ -4,6 +4,7 @@ from ssmd_core.testing.face import Client, Face, Handshake, PlainFace, Refusal
 from ssmd_core.testing.nats_server import NatsServer, find_nats_server
 from ssmd_core.testing.recording import Recording
 from ssmd_core.testing.venue import Garbage, LoopbackVenue
+from ssmd_core.testing.waiting import until
 
 __all__ = [
     "Client",
@@ -16,4 +17,5 @@ __all__ = [
     "Recording",
     "Refusal",
     "find_nats_server",
+    "until",
 ]

@@ -15,7 +15,7 @@ import httpx
 import nats
 import pytest
 
-from ssmd_core.testing import NatsServer
+from ssmd_core.testing import NatsServer, until
 from ssmd_kalshi.venue import KalshiFace, new_key
 
 SSMD = [str(Path(sys.executable).parent / "ssmd")]
@@ -71,16 +71,22 @@ def face(key):
     return KalshiFace.for_key(key)
 
 
-async def until(condition, seconds=20.0):
-    """Poll a condition, awaitable or not, to a deadline."""
-    with anyio.fail_after(seconds):
-        while True:
-            value = condition()
-            if hasattr(value, "__await__"):
-                value = await value
-            if value:
-                return value
-            await anyio.sleep(0.02)
+class Verbatim(KalshiFace):
+    """Sends recorded frames as they were, whatever was subscribed."""
+
+    def prepare(self, frame):
+        return frame
+
+    def advance(self, item):
+        pass
+
+    def render(self, item, client):
+        return item
+
+
+@pytest.fixture
+def verbatim(key):
+    return Verbatim.for_key(key)
 
 
 class Finished(NamedTuple):
@@ -145,18 +151,30 @@ class Program:
         except httpx.TransportError:
             return ""
 
+    async def says(self, text, seconds=20.0):
+        """Wait until a reason for not being ready holds the text."""
+
+        async def said():
+            return text in await self.reasons()
+
+        await until(said, seconds)
+
     async def metric(self, name):
         text = (await self.get("/metrics")).text
         lines = [line for line in text.splitlines() if line.startswith(f"ssmd_connector_{name}")]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    async def received(self, count, seconds=60.0):
-        """Wait until so many frames came off the socket."""
+    async def counts(self, name, count, seconds=20.0):
+        """Wait until a metric is at least so high."""
 
         async def enough():
-            return await self.metric("messages_total") >= count
+            return await self.metric(name) >= count
 
         await until(enough, seconds)
+
+    async def received(self, count, seconds=60.0):
+        """Wait until so many frames came off the socket."""
+        await self.counts("messages_total", count, seconds)
 
     async def wait(self, seconds=30.0):
         """Return the exit code."""
@@ -223,6 +241,10 @@ class Archive:
         """Return the verbatim frames of JSON lines, cut out as the format says."""
         return [line[line.index(b'"data":') + 7 : -1] for line in self.lines()]
 
+    def publishable(self):
+        """Count the frames that the schema has a struct for."""
+        return sum(json.loads(frame)["type"] in {"trade", "ticker"} for frame in self.frames())
+
     def times(self):
         return [json.loads(line)["ts"] for line in self.lines()]
 
@@ -268,6 +290,10 @@ class Bus(NatsServer):
             await sub.unsubscribe()
         prefix = subject.removesuffix(">")
         return [message for message in got if message.subject.startswith(prefix)]
+
+    async def records(self):
+        """Return every stored message but the status, in order."""
+        return [m for m in await self.messages() if m.subject != "prod.kalshi.status"]
 
 
 @pytest.fixture

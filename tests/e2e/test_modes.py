@@ -92,7 +92,7 @@ async def test_nats_mode_stores_every_record_exactly_once_and_in_order(
         await run.received(venue.clients[0].sent_count)
         assert await run.stop() == 0
         sent = venue.clients[0].data
-    messages = [m for m in await bus.messages() if m.subject != "prod.kalshi.status"]
+    messages = await bus.records()
     assert decoded(messages) == list(expected_messages(sent))
     ids = [m.headers["Nats-Msg-Id"] for m in messages]
     assert len(set(ids)) == len(ids)
@@ -130,7 +130,7 @@ async def test_both_modes_from_one_connection_hold_the_same(
 
 
 async def test_production_frames_go_through_both_modes_none_lost_none_misread(
-    program, archive, yaml, face, bus, request
+    program, archive, yaml, verbatim, bus, request
 ):
     samples = request.config.rootpath.parent / "shared" / "kalshi" / "samples" / "captured.jsonl"
     if not samples.exists():
@@ -138,20 +138,7 @@ async def test_production_frames_go_through_both_modes_none_lost_none_misread(
     frames = samples.read_bytes().splitlines()
     await bus.add_stream()
 
-    class Verbatim(type(face)):
-        """Sends recorded frames as they were, whatever was subscribed."""
-
-        def prepare(self, frame):
-            return frame
-
-        def advance(self, item):
-            pass
-
-        def render(self, item, client):
-            return item
-
-    face.__class__ = Verbatim
-    async with LoopbackVenue(Recording(frames), face, silent=True) as venue:
+    async with LoopbackVenue(Recording(frames), verbatim, silent=True) as venue:
         run = program()
         both = yaml.both.format(url=bus.url, path=archive.path)
         run.write(yaml.feed.format(endpoint=venue.url), both)
@@ -162,7 +149,7 @@ async def test_production_frames_go_through_both_modes_none_lost_none_misread(
         assert await run.stop() == 0
     assert len(frames) == 26
     assert archive.frames()[2:] == frames
-    records = [m for m in await bus.messages() if m.subject != "prod.kalshi.status"]
+    records = await bus.records()
     got = decoded(records)
     want = [json.loads(frame) for frame in frames]
     want = [body for body in want if body["type"] in {"trade", "ticker"}]

@@ -12,7 +12,7 @@ from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import BookDelta, BookSnapshot, Side
-from ssmd_core.testing import LoopbackVenue, Recording
+from ssmd_core.testing import LoopbackVenue, Recording, until
 from ssmd_kalshi.config import KalshiConfig
 from ssmd_kalshi.messages import parse
 from ssmd_kalshi.plugin import open_feed
@@ -75,12 +75,6 @@ async def captured(venue, **settings):
         host.stop()
         await host.close(1.0)
         tasks.cancel_scope.cancel()
-
-
-async def until(condition, seconds=15.0):
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 def venue_of(frames=FRAMES, **options):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable
 from typing import Any
 
 import nats
@@ -198,18 +196,6 @@ def trades(count: int, first: int = 0, ticker: str = "KXBTC-26", **fields: Any) 
 @pytest.fixture
 def make_trades():
     return trades
-
-
-async def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def until():
-    return wait_until
 
 
 async def quiet(error: Exception) -> None:

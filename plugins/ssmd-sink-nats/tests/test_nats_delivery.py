@@ -8,10 +8,18 @@ import signal
 import pytest
 
 from ssmd_core.sink import Message
+from ssmd_core.testing import until
 
 pytestmark = pytest.mark.anyio
 
 STREAM = "PROD_KALSHI"
+
+
+async def stores(bus, count: int) -> None:
+    async def enough() -> bool:
+        return await bus.count() >= count
+
+    await until(enough)
 
 
 def numbers(messages) -> list[int]:
@@ -93,7 +101,7 @@ async def test_a_message_sent_again_by_another_run_is_counted_as_duplicate(
 
 
 async def test_killing_the_server_again_and_again_loses_and_doubles_nothing(
-    make_server, consumer, bench, make_trades, until
+    make_server, consumer, bench, make_trades
 ):
     server = make_server()
     async with consumer(server.url) as bus:
@@ -116,7 +124,7 @@ async def test_killing_the_server_again_and_again_loses_and_doubles_nothing(
 
 
 async def test_a_frozen_server_is_left_and_nothing_is_stored_twice(
-    server, consumer, bench, make_trades, until, monkeypatch
+    server, consumer, bench, make_trades, monkeypatch
 ):
     monkeypatch.setattr("ssmd_sink_nats.sink._ACK_SECONDS", 1.0)
     async with consumer(server.url) as bus:
@@ -136,7 +144,7 @@ async def test_a_frozen_server_is_left_and_nothing_is_stored_twice(
 
 
 async def test_swallowed_acknowledgements_and_a_reset_lead_to_duplicates_recognised(
-    server, consumer, bench, make_trades, make_proxy, until
+    server, consumer, bench, make_trades, make_proxy
 ):
     proxy = await make_proxy(server.port).start()
     async with consumer(server.url) as bus:
@@ -148,7 +156,7 @@ async def test_swallowed_acknowledgements_and_a_reset_lead_to_duplicates_recogni
                 proxy.swallow = True
                 run.transport.publish(make_trades(500, first=first))
                 assert run.transport.oldest_unacked() == 1_000_000 + first
-                await until_stored(bus, first + 500)
+                await stores(bus, first + 500)
                 proxy.reset()
                 proxy.swallow = False
                 await run.flush()
@@ -157,12 +165,6 @@ async def test_swallowed_acknowledgements_and_a_reset_lead_to_duplicates_recogni
             assert run.metrics.published == 2_000
         assert numbers(await bus.stored()) == list(range(2_000))
     await proxy.aclose()
-
-
-async def until_stored(bus, count: int) -> None:
-    async with asyncio.timeout(10):
-        while await bus.count() < count:
-            await asyncio.sleep(0.01)
 
 
 async def test_an_overloaded_server_is_tried_again_until_it_has_everything(
@@ -180,7 +182,7 @@ async def test_an_overloaded_server_is_tried_again_until_it_has_everything(
         assert sorted(numbers(await bus.stored())) == list(range(10_000))
 
 
-async def test_a_full_stream_is_waited_for_and_said_so(server, consumer, bench, make_trades, until):
+async def test_a_full_stream_is_waited_for_and_said_so(server, consumer, bench, make_trades):
     async with consumer(server.url) as bus:
         await bus.add_stream(max_msgs=10, discard="new")
         async with bench(url=server.url) as run:
@@ -202,7 +204,7 @@ async def test_a_full_stream_is_waited_for_and_said_so(server, consumer, bench, 
 
 
 async def test_a_deleted_stream_is_named_and_made_again_without_loss(
-    server, consumer, bench, make_trades, until
+    server, consumer, bench, make_trades
 ):
     async with consumer(server.url) as bus:
         await bus.add_stream()
@@ -258,7 +260,7 @@ async def test_a_message_larger_than_the_stream_takes_is_rejected(
 
 
 async def test_a_forbidden_subject_stops_the_bus_until_it_is_allowed(
-    make_server, consumer, bench, make_trades, until, monkeypatch
+    make_server, consumer, bench, make_trades, monkeypatch
 ):
     monkeypatch.setattr("ssmd_sink_nats.sink._SLOW_ATTEMPT", 1)
     login = '{{ user: u, password: p, permissions: {{ publish: [{}], subscribe: "_INBOX.>" }} }}'
@@ -286,9 +288,7 @@ async def test_a_forbidden_subject_stops_the_bus_until_it_is_allowed(
         await until(lambda: run.transport.health().ok)
 
 
-async def test_lingering_gathers_messages_into_one_write(
-    server, consumer, bench, make_trades, until
-):
+async def test_lingering_gathers_messages_into_one_write(server, consumer, bench, make_trades):
     async with consumer(server.url) as bus:
         await bus.add_stream()
         async with bench(url=server.url, linger_ms=50) as run:
@@ -313,7 +313,7 @@ async def test_more_than_the_window_holds_is_refused(server, consumer, bench, ma
 
 
 async def test_messages_taken_while_the_bus_is_away_are_sent_when_it_comes(
-    make_server, consumer, bench, make_trades, until
+    make_server, consumer, bench, make_trades
 ):
     server = make_server(start=False)
     async with bench(url=server.url, create_stream=True) as run:
@@ -329,7 +329,7 @@ async def test_messages_taken_while_the_bus_is_away_are_sent_when_it_comes(
 
 
 async def test_a_server_going_into_lame_duck_mode_is_left_for_the_next(
-    make_server, consumer, bench, make_trades, until
+    make_server, consumer, bench, make_trades
 ):
     one, two = make_server("lame_duck_duration: 30s\nlame_duck_grace_period: 1s"), make_server()
     for server in (one, two):
@@ -348,7 +348,7 @@ async def test_a_server_going_into_lame_duck_mode_is_left_for_the_next(
         assert numbers(await bus.stored()) == [5, 6, 7, 8, 9]
 
 
-async def test_a_peer_that_never_answers_a_ping_is_left(bench, peer, until, monkeypatch):
+async def test_a_peer_that_never_answers_a_ping_is_left(bench, peer, monkeypatch):
     monkeypatch.setattr("ssmd_sink_nats.connection._PING_SECONDS", 0.2)
     monkeypatch.setattr("ssmd_sink_nats.connection._PONG_SECONDS", 0.5)
     answered = 0

@@ -9,6 +9,7 @@ import pytest
 
 from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Message, TransportContext
+from ssmd_core.testing import until
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.objection import Objection
 from ssmd_sink_nats.protocol import Acks, Info, Nack
@@ -102,7 +103,7 @@ async def test_messages_are_written_at_once_and_in_order(bench, make_trades):
     assert run.sender.oldest_ts == 1_000_000
 
 
-async def test_nothing_is_taken_or_sent_without_an_outlet(bench, make_trades, until):
+async def test_nothing_is_taken_or_sent_without_an_outlet(bench, make_trades):
     run = bench(attach=False)
     assert run.sender.room() == 0
     run.sender.take(make_trades(3))
@@ -148,9 +149,7 @@ async def test_room_is_told_only_when_a_quarter_of_the_window_is_free(bench, mak
     assert run.sender.room() == 2
 
 
-async def test_after_a_refusal_the_oldest_is_tried_alone_and_the_rest_follows(
-    bench, make_trades, until
-):
+async def test_after_a_refusal_the_oldest_is_tried_alone_and_the_rest_follows(bench, make_trades):
     run = bench()
     run.sender.take(make_trades(3))
     run.sender.turned_down(nack(0, FULL))
@@ -210,7 +209,7 @@ async def test_a_cut_for_what_was_sent_makes_the_next_outlet_try_one_message(ben
     assert not run.sender.refused
 
 
-async def test_lingering_writes_several_messages_at_once(bench, make_trades, until):
+async def test_lingering_writes_several_messages_at_once(bench, make_trades):
     run = bench(linger_ms=20)
     for message in make_trades(5):
         run.sender.take([message])
@@ -220,7 +219,7 @@ async def test_lingering_writes_several_messages_at_once(bench, make_trades, unt
     assert len(run.outlet.writes) == 1
 
 
-async def test_a_flush_does_not_linger_and_ends_with_the_last_answer(bench, make_trades, until):
+async def test_a_flush_does_not_linger_and_ends_with_the_last_answer(bench, make_trades):
     run = bench(linger_ms=1_000)
     run.sender.take(make_trades(2))
     flushing = asyncio.create_task(run.sender.flush())
@@ -232,7 +231,7 @@ async def test_a_flush_does_not_linger_and_ends_with_the_last_answer(bench, make
         await flushing
 
 
-async def test_silence_counts_only_while_something_is_on_the_way(bench, make_trades, until):
+async def test_silence_counts_only_while_something_is_on_the_way(bench, make_trades):
     run = bench()
     assert run.sender.silent_seconds == 0
     run.sender.take(make_trades(1))

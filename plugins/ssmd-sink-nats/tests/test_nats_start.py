@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ssmd_core.errors import StartError, TransportUnusable
+from ssmd_core.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_without_a_stream_and_an_archive_the_start_fails_with_the_command(
 
 
 async def test_with_an_archive_the_missing_stream_is_waited_for(
-    server, consumer, bench, make_trades, until
+    server, consumer, bench, make_trades
 ):
     async with bench(url=server.url, archived=True) as run:
         assert GUIDE + server.url in run.transport.health().reason
@@ -209,7 +210,7 @@ async def test_a_login_in_the_url_works_and_shows_nowhere(make_server, bench, ma
 
 
 async def test_credentials_that_go_bad_later_are_tried_again(
-    make_server, bench, make_trades, until, monkeypatch
+    make_server, bench, make_trades, monkeypatch
 ):
     monkeypatch.setattr("ssmd_sink_nats.sink._SLOW_ATTEMPT", 1)
     server = make_server("authorization { token: one }")
@@ -368,9 +369,7 @@ async def test_a_bus_is_trusted_through_its_ca(make_server, bench, make_trades, 
     assert "not trusted" in untrusted
 
 
-async def test_a_lost_connection_with_tls_is_made_anew(
-    make_server, bench, make_trades, authority, until
-):
+async def test_a_lost_connection_with_tls_is_made_anew(make_server, bench, make_trades, authority):
     cert, key = authority.issue("server")
     server = make_server(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
     async with bench(url=server.url, create_stream=True, tls={"ca": authority.file}) as run:
