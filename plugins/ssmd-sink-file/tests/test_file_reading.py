@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -37,6 +38,22 @@ def flat(batches):
         for batch in batches
         for position, frame in enumerate(batch.frames)
     ]
+
+
+@contextmanager
+def blocks_of(size):
+    """Read in blocks of so many bytes; yield the sizes of all reads so far."""
+    sizes, real = [], blocks.os.pread
+
+    def record(fd, size, offset):
+        sizes.append(size)
+        return real(fd, size, offset)
+
+    with (
+        mock.patch.object(blocks, "_BLOCK_BYTES", size),
+        mock.patch.object(blocks.os, "pread", record),
+    ):
+        yield sizes
 
 
 @st.composite
@@ -97,17 +114,7 @@ def test_a_start_is_found_without_reading_the_file_whole(tmp_path):
         for number in range(200):
             (part,) = writer.parts(Batch(NOON + number, [b'"%s"' % (b"x" * 10_000)]))
             file.write(part.data)
-    reads = []
-    real = blocks.os.pread
-
-    def count(fd, size, offset):
-        reads.append(size)
-        return real(fd, size, offset)
-
-    with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", 20_000),
-        mock.patch.object(blocks.os, "pread", count),
-    ):
+    with blocks_of(20_000) as reads:
         start = find_start(path, None, NOON + 150, parser)
     with path.open("rb") as file:
         file.seek(start)
@@ -116,22 +123,14 @@ def test_a_start_is_found_without_reading_the_file_whole(tmp_path):
 
 
 def test_only_what_was_asked_for_is_read(tmp_path):
-    writer, sizes, real = LineWriter("kalshi"), [], blocks.os.pread
+    writer = LineWriter("kalshi")
     for day in range(3):
         (part,) = writer.parts(Batch(NOON + day * DAY_NS, [b'"%s"' % (b"x" * 900)] * 500))
         (tmp_path / part.day).mkdir()
         noise = b"" if day == 1 else b"read by mistake\n"
         (tmp_path / part.day / "kalshi.jsonl").write_bytes(noise + part.data + noise)
     reader = Reader(tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=pytest.fail)
-
-    def record(fd, size, offset):
-        sizes.append(size)
-        return real(fd, size, offset)
-
-    with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", 2000),
-        mock.patch.object(blocks.os, "pread", record),
-    ):
+    with blocks_of(2000) as sizes:
         read = anyio.run(collect, reader, NOON + DAY_NS + 9, NOON + DAY_NS + 12)
     assert [batch.first_ts for batch in read] == [NOON + DAY_NS + 10, NOON + DAY_NS + 12]
     assert len(sizes) < 60
@@ -144,17 +143,7 @@ def test_a_run_of_damage_is_not_read_whole(tmp_path):
     reader = Reader(
         tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=lambda _text: None
     )
-    sizes, real = [], blocks.os.pread
-
-    def record(fd, size, offset):
-        sizes.append(size)
-        return real(fd, size, offset)
-
-    with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", 1000),
-        mock.patch.object(blocks, "_LINE_BYTES", 20_000),
-        mock.patch.object(blocks.os, "pread", record),
-    ):
+    with mock.patch.object(blocks, "_LINE_BYTES", 20_000), blocks_of(1000) as sizes:
         assert flat(anyio.run(collect, reader, 0, EVER)) == [(NOON, 0, b"1", False)]
     assert max(sizes) <= 1000
 
