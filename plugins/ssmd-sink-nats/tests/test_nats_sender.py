@@ -175,6 +175,7 @@ async def test_a_message_too_large_for_the_stream_is_given_up_and_flows_past(ben
     assert not run.sender.fault
     run.sender.acknowledged(acks(1))
     assert len(run.sender) == 0
+    assert run.sender.silent_seconds == 0
 
 
 async def test_a_message_larger_than_the_server_takes_is_never_written(bench, make_trades):
@@ -195,6 +196,57 @@ async def test_held_back_messages_go_out_on_release(bench, make_trades):
     run.sender.release()
     assert run.outlet.ids == ids(0, 1)
     assert run.told.is_set()
+
+
+async def test_messages_turned_down_before_a_hold_are_tried_on_release(bench, make_trades):
+    run = bench()
+    run.sender.take(make_trades(1))
+    run.sender.turned_down(nack(0, FULL))
+    run.sender.hold()
+    run.sender.release()
+    assert run.outlet.ids == ids(0, 0)
+
+
+@pytest.mark.parametrize("pause", ["hold", "detach", "turned down"])
+async def test_a_host_that_did_not_ask_is_told_of_room_after_a_pause(bench, make_trades, pause):
+    run = bench()
+    run.sender.take(make_trades(1))
+    match pause:
+        case "hold":
+            run.sender.hold()
+            run.sender.release()
+        case "detach":
+            run.sender.detach()
+            run.sender.attach(run.outlet)
+        case "turned down":
+            run.sender.turned_down(nack(0, FULL))
+            await until(lambda: len(run.outlet.ids) == 2)
+            assert not run.told.is_set()
+            run.sender.acknowledged(acks(0))
+    assert run.told.is_set()
+
+
+async def test_what_follows_a_message_that_became_too_large_is_sent(bench, make_trades):
+    run = bench()
+    big = Message(kind="trade", ticker="A", payload=b"x" * 500, msg_id="big", ts=1)
+    run.sender.take([big, *make_trades(1)])
+    run.sender.turned_down(nack(0, FULL))
+    run.outlet.info = Info(max_payload=400)
+    run.sender.turned_down(nack(1, FULL))
+    await until(lambda: len(run.outlet.ids) == 3)
+    assert run.outlet.ids == ["big", *ids(0), *ids(0)]
+    assert run.rejected == [big]
+
+
+async def test_messages_flow_again_after_the_only_one_became_too_large(bench):
+    run = bench()
+    big = Message(kind="trade", ticker="A", payload=b"x" * 500, msg_id="big", ts=1)
+    run.sender.take([big])
+    run.outlet.info = Info(max_payload=400)
+    run.sender.turned_down(nack(0, FULL))
+    await until(lambda: run.rejected)
+    assert run.told.is_set()
+    assert run.sender.room() == 8
 
 
 async def test_a_cut_for_what_was_sent_makes_the_next_outlet_try_one_message(bench, make_trades):
@@ -240,6 +292,14 @@ async def test_silence_counts_only_while_something_is_on_the_way(bench, make_tra
     assert run.sender.silent_seconds == 0
 
 
+async def test_an_answer_ends_the_silence_of_the_rest(bench, make_trades):
+    run = bench()
+    run.sender.take(make_trades(2))
+    await until(lambda: run.sender.silent_seconds > 0.5)
+    run.sender.acknowledged(acks(0))
+    assert run.sender.silent_seconds < 0.5
+
+
 async def test_more_than_the_window_may_hold_is_refused_whole(bench, make_trades):
     run = bench()
     with pytest.raises(ValueError, match="9 messages given"):
@@ -261,3 +321,12 @@ def test_an_overloaded_server_is_a_fault_only_after_several_retries():
     objection.withdraw()
     assert not objection
     assert not objection.fault
+
+
+def test_retries_wait_longer_and_longer_until_there_is_hurry():
+    objection = Objection()
+    waits = [objection.next_retry_seconds() for _ in range(12)]
+    assert waits[0] <= 0.05
+    assert 2.5 <= waits[-1] <= 5.0
+    objection.hurry()
+    assert objection.next_retry_seconds() <= 0.05
