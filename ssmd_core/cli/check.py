@@ -39,6 +39,7 @@ def check(
     typer.echo(_line("health", settings.health_addr))
     for warning in plan.warnings:
         typer.echo(f"Warning: {warning}", err=True)
+    _open_nothing(plan)
     if connect:
         _connect(plan)
     return 0
@@ -100,10 +101,22 @@ def _line(name: str, value: str) -> str:
     return f"{name:<{_WIDTH}}{value}"
 
 
-def _connect(plan: RunPlan) -> None:
-    import anyio  # noqa: PLC0415  only --connect opens anything
+def _open_nothing(plan: RunPlan) -> None:
+    """Make the sinks, so that their secrets and certificates are read."""
+    import anyio  # noqa: PLC0415  late, as all that is heavy
 
-    from ssmd_core.service.probe import probe  # noqa: PLC0415  only --connect opens anything
+    from ssmd_core.service.probe import rehearse  # noqa: PLC0415
+
+    async def inside_a_loop() -> None:
+        rehearse(plan)
+
+    anyio.run(inside_a_loop)
+
+
+def _connect(plan: RunPlan) -> None:
+    import anyio  # noqa: PLC0415  late, as all that is heavy
+
+    from ssmd_core.service.probe import probe  # noqa: PLC0415
 
     for finding in anyio.run(probe, plan):
         typer.echo(redact_text(finding))

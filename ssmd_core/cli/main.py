@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,9 @@ EnvOption = Annotated[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    # As process 1 of a container SIGTERM would not do anything while modules load.
+    with contextlib.suppress(ValueError):  # not the main thread: the caller's business
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(args=None if argv is None else list(argv), prog_name="ssmd")
     except SystemExit as end:
@@ -54,7 +59,10 @@ def say(error: SsmdError) -> None:
     """Tell a fault on standard error; with a traceback at the log level ``debug`` only."""
     if any(level in _log_level() for level in ("debug", "trace")):
         _print_traceback(error)
-    for line in str(error).splitlines():
+    from ssmd_core.service.redaction import redact_text  # noqa: PLC0415  only where it is needed
+
+    # A venue or a bus may have written part of it.
+    for line in redact_text(str(error)).splitlines():
         typer.echo(f"Error: {line}", err=True)
 
 
@@ -107,9 +115,13 @@ def _run(
     if not feed or not env:
         missing = "--feed" if not feed else "--env"
         raise UsageError(f"missing option {missing}: both --feed and --env are needed")
-    from ssmd_core.cli.run import run  # noqa: PLC0415  imported when used
+    try:
+        from ssmd_core.cli.run import run  # noqa: PLC0415  imported when used
 
-    raise typer.Exit(run(feed, env, os.environ, health_addr=health_addr))
+        code = run(feed, env, os.environ, health_addr=health_addr)
+    except KeyboardInterrupt:
+        code = 0  # told to stop while modules were loading: nothing was received
+    raise typer.Exit(code)
 
 
 @app.command("check")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -59,7 +61,9 @@ def show_one(name: str) -> int:
 def _checked(index: PluginIndex) -> list[Entry]:
     from ssmd_core.plugins.registry import Registry  # noqa: PLC0415  loads plugins
 
-    return Registry(index).entries(check=True)
+    # What a plugin prints while it is imported is no part of our answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        return Registry(index).entries(check=True)
 
 
 def _row(entry: Entry) -> dict[str, str | None]:

@@ -36,9 +36,6 @@ def run(
     """
     settings = ProcessSettings.read(environ, health_addr=health_addr)
     configure(settings.log, settings.log_format)
-    # Until the connector listens for it, SIGTERM ends a start as SIGINT does; as process 1
-    # of a container it would not do anything at all.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(feed_path, env_path, environ, settings)
     except KeyboardInterrupt:
@@ -70,7 +67,15 @@ def _run(
 
 def _capture(plan: RunPlan, settings: ProcessSettings, observers: Observers) -> int:
     connector = Connector(plan, settings, observe=_observing(plan.name, observers))
-    return anyio.run(connector.run, backend_options=loop_options())
+
+    async def run() -> int:
+        code = await connector.run()
+        # All is said and done: a late signal must not turn it into something else.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        return code
+
+    return anyio.run(run, backend_options=loop_options())
 
 
 def _observing(feed: str, observers: Observers) -> Observe:

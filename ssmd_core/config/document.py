@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -169,8 +170,10 @@ class _Reader:
                 if not math.isfinite(number):
                     raise self._fault(f"{text} is not a number to configure with", node, path)
                 return float(number)
-            case tag:
-                raise self._fault(f"the tag {tag} is not supported", node, path)
+            case _:
+                # The tag is not shown: it may be the beginning of a password.
+                message = "tags are not supported; put a value that begins with `!` in quotes"
+                raise self._fault(message, node, path)
 
     def _fault(self, message: str, node: Node, path: KeyPath) -> ConfigError:
         line = node.start_mark.line + 1
@@ -186,5 +189,10 @@ def _reason(error: MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
         return "is not YAML: a tab; indent with spaces"
+    if isinstance(error, ComposerError) and "alias" in (error.problem or ""):
+        # Its words quote the alias, which may be a password.
+        return (
+            "is not YAML: an alias without its anchor; put a value that begins with `*` in quotes"
+        )
     parts = [part.strip() for part in (error.context, error.problem) if part]
     return f"is not YAML: {', '.join(parts)}"

@@ -16,7 +16,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from ssmd_core.clock import NS, Clock, ReceiptClock
+from ssmd_core.clock import NS, Clock, ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused
 from ssmd_core.feed.contract import ConnectionPlan, Endpoint, Verdict, WebSocketFeed
 from ssmd_core.feed.policy import PING_EVERY_SECONDS, Backoff, Liveness, Overdue, SilencePatience
@@ -192,7 +192,7 @@ class Link:
             conn=self.plan.conn,
             cause=cause,
             detail=detail,
-            last_ts=self.session.last_ts or None,
+            last_ts=iso(self.session.last_ts) if self.session.last_ts else None,
         )
 
     def _note_ping(self, now: float) -> None:
@@ -262,6 +262,10 @@ class Link:
         if self._tasks is not None:
             self._tasks.start_soon(fire)
 
+    def mask(self, text: str) -> str:
+        """Return what the venue said without the credentials that it was sent."""
+        return self.connection.mask(text) if self.connection is not None else text
+
     def monotonic(self) -> float:
         """Monotonic seconds."""
         return self._parts.clock.monotonic_ns() / NS
@@ -273,6 +277,8 @@ class Link:
         name = f"connection {self.plan.conn}"
         match self.session.life.state:
             case State.LIVE:
+                for channel in self.session.lost:
+                    yield f"{name}: {channel}: the venue ended the subscription, asking again"
                 for refusal in self._refusals():
                     yield f"{name}: {refusal.channel} refused: {refusal.code} {refusal.reason}"
             case State.SUBSCRIBING:

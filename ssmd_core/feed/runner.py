@@ -152,5 +152,8 @@ class _NoWire:
     def call_later(self, seconds: float, name: str) -> None:  # noqa: ARG002
         _log.error("this feed does its own I/O, the host keeps no timers", timer=name)
 
+    def mask(self, text: str) -> str:
+        return text
+
     def monotonic(self) -> float:
         return self._parts.clock.monotonic_ns() / NS

@@ -44,6 +44,7 @@ class SequenceTracker:
     def __init__(self, start: int | None = None) -> None:
         self._start = start
         self._places: dict[Hashable, _Place] = {}
+        self._ended: dict[Hashable, _Place] = {}
         self.regressed = 0
         """Frames that carried a number already passed."""
 
@@ -51,6 +52,8 @@ class SequenceTracker:
         """Take the numbers ``first``..``last`` of a frame received at ``ts``."""
         place = self._places.get(sid)
         if place is None:
+            if sid in self._ended:
+                return None  # an afterthought of a channel that is over
             begin = first if self._start is None else min(self._start, first)
             place = self._places[sid] = _Place(begin, ts)
         if first == place.next:
@@ -72,16 +75,19 @@ class SequenceTracker:
 
         Data that came ahead of the confirmation has begun it already.
         """
+        self._ended.pop(sid, None)
         if self._start is not None and sid not in self._places:
             self._places[sid] = _Place(self._start, ts)
 
-    def forget(self, sid: Hashable) -> int:
+    def end(self, sid: Hashable) -> int:
         """End a channel; return the receipt time of its last numbered frame, or 0."""
         place = self._places.pop(sid, None)
-        return place.ts if place else 0
+        if place is None:
+            return 0
+        self._ended[sid] = place
+        return place.ts
 
     def last_numbers(self) -> Mapping[Hashable, int]:
         """Return the last number seen of each channel that numbers its frames."""
-        return {
-            sid: place.next - 1 for sid, place in self._places.items() if place.next != self._start
-        }
+        known = {**self._ended, **self._places}
+        return {sid: place.next - 1 for sid, place in known.items() if place.next != self._start}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from ssmd_core.clock import ReceiptClock
+from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.contract import (
     Action,
@@ -82,6 +83,10 @@ class Wire(Protocol):
         """Monotonic seconds."""
         ...
 
+    def mask(self, text: str) -> str:
+        """Return what the venue said without the credentials that it was sent."""
+        ...
+
 
 class FeedSession:
     """Implements ``ssmd_core.feed.Session`` for the feed and the driver's ``Listener`` part."""
@@ -110,7 +115,7 @@ class FeedSession:
         self.data_frames = 0
         self.last_ts = 0
         self.opened_ts = 0
-        self._lost: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
         """Channel whose subscription ended → receipt time of its last numbered frame."""
 
     # ── the feed's view ──────────────────────────────────────────────────────────
@@ -154,6 +159,9 @@ class FeedSession:
         self.life.step(Step.END)
         if not was_open:
             return
+        now_ns = self._clock.now_ns()
+        for channel, lost_at in self.lost.items():
+            self._report_open_gap(channel, lost_at, now_ns)
         self._report(
             "session_closed",
             cause=why.cause,
@@ -171,7 +179,7 @@ class FeedSession:
             return
         self._report(
             "session_carried",
-            opened=self.opened_ts,
+            opened=iso(self.opened_ts),
             channels={str(sid): name for sid, name in self.channels.items()},
             last=self._last_numbers(),
             subscriptions=sorted(set(self.channels.values())),
@@ -258,6 +266,8 @@ class FeedSession:
         ended = None
         if isinstance(event, Refused | Unsubscribed):
             ended = self.channels.get(event.sid)
+        if isinstance(event, Refused) and self.wire is not None:
+            event = replace(event, reason=self.wire.mask(event.reason))
         send = self.subscriptions.take(event)
         match event:
             case Subscribed():
@@ -265,19 +275,16 @@ class FeedSession:
             case Refused():
                 self._on_refused(event, ended, send, ts)
             case Unsubscribed() if ended is not None:
-                self._lost[ended] = self.tracker.forget(event.sid) or ts
+                self.lost[ended] = self.tracker.end(event.sid) or ts
         self._settle()
         self._tell(event)
 
     def _on_subscribed(self, event: Subscribed, ts: int) -> None:
         self.tracker.open(event.sid, ts)
         self._report("subscribed", channel=event.channel, sid=event.sid)
-        lost_at = self._lost.pop(event.channel, None)
+        lost_at = self.lost.pop(event.channel, None)
         if lost_at is not None:
-            # The channel was dead from its last frame to this reply; how much it
-            # would have carried nobody knows, so the numbers stay open.
-            self._metrics.gaps.add(event.channel)
-            self._report_gap(event.channel, None, None, lost_at, ts)
+            self._report_open_gap(event.channel, lost_at, ts)
 
     def _on_refused(self, event: Refused, ended: str | None, send: Send | None, ts: int) -> None:
         channel = ended or (send.subscribes if send else None)
@@ -285,7 +292,7 @@ class FeedSession:
             "refused", channel=channel, sid=event.sid, code=event.code, reason=event.reason
         )
         if event.ends_sid and ended is not None:
-            self._lost[ended] = self.tracker.forget(event.sid) or ts
+            self.lost[ended] = self.tracker.end(event.sid) or ts
 
     def _settle(self) -> None:
         if self.life.state is State.SUBSCRIBING and self.subscriptions.answered():
@@ -297,6 +304,11 @@ class FeedSession:
     def _last_numbers(self) -> dict[str, int]:
         return {str(sid): number for sid, number in self.tracker.last_numbers().items()}
 
+    def _report_open_gap(self, channel: str, from_ts: int, to_ts: int) -> None:
+        """The channel was dead in between; what it would have carried nobody knows."""
+        self._metrics.gaps.add(channel)
+        self._report_gap(channel, None, None, from_ts, to_ts)
+
     def _report_gap(
         self, channel: str, first: int | None, last: int | None, from_ts: int, to_ts: int
     ) -> None:
@@ -305,8 +317,8 @@ class FeedSession:
             channel=channel,
             first=first,
             last=last,
-            from_ts=from_ts,
-            to_ts=to_ts,
+            from_ts=iso(from_ts),
+            to_ts=iso(to_ts),
             tickers=list(self._plan.markets) or None,
         )
 

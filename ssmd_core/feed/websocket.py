@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -36,6 +36,8 @@ __all__ = ["Connection", "Listener", "dial"]
 _MAX_BATCH = 1024
 _HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
+_MIN_SECRET = 8
+"""Header values at least so long are never repeated in what we say of the venue."""
 _TEXT = Opcode.TEXT
 _log = logging.getLogger("ssmd_core.feed.websocket.wire")
 _log.setLevel(logging.CRITICAL)
@@ -60,9 +62,12 @@ class Listener(Protocol):
 class Connection(asyncio.Protocol):
     """One open WebSocket. Made by ``dial``."""
 
-    def __init__(self, protocol: ClientProtocol, listener: Listener) -> None:
+    def __init__(
+        self, protocol: ClientProtocol, listener: Listener, secrets: Collection[str] = ()
+    ) -> None:
         self._protocol = protocol
         self._listener = listener
+        self._secrets = secrets
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = self._loop.create_future()
@@ -100,6 +105,12 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def mask(self, text: str) -> str:
+        """Return what the venue said without the header values that it was sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def unsent_bytes(self) -> int:
         """Return how much of what was sent has not left the process."""
@@ -225,7 +236,7 @@ class Connection(asyncio.Protocol):
         if refused is None:
             self.accepted.set_result(None)
             return
-        self._why = _refusal(refused)
+        self._why = _refusal(refused, self.mask)
         self.abort(self._why)
 
     def _finish(self) -> None:
@@ -254,18 +265,18 @@ class Connection(asyncio.Protocol):
             return ConnectionEnded("frame_too_large", str(fault), code=1009)
         received = self._protocol.close_rcvd
         if received is not None:
-            detail = received.reason or "the venue closed the connection"
+            detail = self.mask(received.reason) or "the venue closed the connection"
             return ConnectionEnded("closed", detail, code=received.code)
         if fault is not None and not isinstance(fault, EOFError):
             return ConnectionEnded("protocol_error", repr(fault), code=self._protocol.close_code)
         return ConnectionEnded("cut", str(exc or "connection lost without a close"), code=1006)
 
 
-def _refusal(error: Exception) -> ConnectionEnded:
+def _refusal(error: Exception, mask: Callable[[str], str]) -> ConnectionEnded:
     if not isinstance(error, InvalidStatus):
         return ConnectionEnded("handshake", str(error))
     response = error.response
-    body = bytes(response.body or b"")[:200].decode(errors="replace").strip()
+    body = mask(bytes(response.body or b"").decode(errors="replace")).strip()[:200]
     detail = f"HTTP {response.status_code} {response.reason_phrase}".strip()
     if body:
         detail += f": {body}"
@@ -313,7 +324,8 @@ async def dial(
         logger=_log,
     )
     loop = asyncio.get_running_loop()
-    connection = Connection(protocol, listener)
+    secrets = [value for value in endpoint.headers.values() if len(value) >= _MIN_SECRET]
+    connection = Connection(protocol, listener, secrets)
     try:
         async with asyncio.timeout(within_seconds):
             await loop.create_connection(

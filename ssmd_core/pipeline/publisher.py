@@ -26,6 +26,7 @@ _log = structlog.get_logger("ssmd.publisher")
 _MESSAGE_COST = 400
 """Bytes that a message waiting in memory costs beside its payload."""
 _MAX_STATUS = 1_024
+_AWAY = "the bus was away for longer than memory holds, and there is no archive"
 _PAUSE_AT_MESSAGES = 8_192
 _RESUME_AT_MESSAGES = 2_048
 ARCHIVED_LIMIT_BYTES = 8 * 1024 * 1024
@@ -155,7 +156,7 @@ class Publisher:
             while self._queue:
                 self._drop_oldest()
             self.lost += self._metrics.unacked
-        self._declare_dropped()
+        self._declare_dropped("the bus did not take it before the stop, and there is no archive")
 
     # ── between ──────────────────────────────────────────────────────────────────
 
@@ -187,14 +188,14 @@ class Publisher:
         self.lost += 1
         self._metrics.dropped.add("bus_backlog")
 
-    def _declare_dropped(self) -> None:
+    def _declare_dropped(self, reason: str = _AWAY) -> None:
         if self._dropped:
             count, self._dropped = self._dropped, 0
             from_ts, self._dropped_from = self._dropped_from, 0
             self._report(
                 "dropped",
                 sink="transport",
-                reason="the bus was away for longer than memory holds, and there is no archive",
+                reason=reason,
                 messages=count,
                 from_ts=iso(from_ts),
                 to_ts=iso(self._dropped_to),

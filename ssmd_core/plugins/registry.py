@@ -142,11 +142,17 @@ class Registry:
             parts.append(f"did you mean `{close[0]}`?")
         shown = ", ".join(f"{entry.type} ({entry.distribution})" for entry in entries)
         parts.append(f"installed: {shown or 'none'}")
-        if provider := _PROVIDERS.get((kind, wanted)):
-            here = any(entry.distribution == provider for entry in self._index.entries)
-            upgrade = "--upgrade " if here else ""
-            parts.append(f"`pip install {upgrade}{provider}` provides it")
+        parts.append(self._install_hint(kind, spec))
         return "; ".join(parts)
+
+    def _install_hint(self, kind: Kind, spec: str) -> str:
+        distribution, _, wanted = spec.rpartition(":")
+        known = _PROVIDERS.get((kind, wanted))
+        provider = distribution or known or f"ssmd-{wanted}"
+        if any(entry.distribution == provider for entry in self._index.entries):
+            return f"`pip install --upgrade {provider}` may bring it"
+        fate = "provides it" if provider == known else "installs it where it has the usual name"
+        return f"`pip install {provider}` {fate}"
 
     def _known_schemas(self) -> str:
         known: list[str] = []

@@ -118,6 +118,7 @@ class Connector:
         try:
             await self._start(stopping)
             if self._pipeline is None or self._host is None or stopping.is_set():
+                _log.info("stopped before anything was received")
                 return 0
             lost = await self._capture(self._pipeline, self._host, stopping)
         finally:
@@ -164,7 +165,12 @@ class Connector:
         self, pipeline: Pipeline, host: FeedHost | FeedRunner, stopping: anyio.Event
     ) -> int:
         self._phase = RUNNING
-        _log.info("running", feed=self._plan.name, environment=self._plan.environment)
+        _log.info(
+            "running",
+            feed=self._plan.name,
+            environment=self._plan.environment,
+            health=self.health_address,
+        )
         failure: SsmdError | None = None
         async with anyio.create_task_group() as tasks:
             beat = self._pulse.watch("pipeline", _TICK_LIMIT_SECONDS)
@@ -208,17 +214,21 @@ class Connector:
                 await self._host.close(_CLOSE_SECONDS / 2)
 
     def _say_farewell(self, lost: int) -> int:
+        if lost:
+            dropped = dict(self.metrics.dropped)
+            _log.error("stopped with data lost", lost=lost, dropped=dropped, **self._counts())
+            return 1
+        _log.info("stopped cleanly", **self._counts())
+        return 0
+
+    def _counts(self) -> dict[str, int]:
         m = self.metrics
-        counts = {
+        return {
             "received": sum(m.messages.values()),
             "archived": m.archived,
             "published": m.published,
+            "unacknowledged": m.unacked,
         }
-        if lost:
-            _log.error("stopped with data lost", lost=lost, dropped=dict(m.dropped), **counts)
-            return 1
-        _log.info("stopped cleanly", **counts)
-        return 0
 
     # ── building ─────────────────────────────────────────────────────────────────
 
@@ -311,7 +321,9 @@ class Connector:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 if stopping.is_set():
-                    _log.error("second signal, stopping at once", signal=number.name)
+                    _log.error(
+                        "second signal, stopped at once", signal=number.name, **self._counts()
+                    )
                     os._exit(1)
                 _log.info("stopping", signal=number.name)
                 stopping.set()
@@ -349,6 +361,7 @@ class Connector:
         uptime_seconds = (self._clock.wall_ns() - self._started_ns) / NS
         return {
             **status(self._parts()),
+            "health": self.health_address,
             "started": iso(self._started_ns),
             "uptime_seconds": round(uptime_seconds, 3),
         }

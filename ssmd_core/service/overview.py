@@ -89,7 +89,9 @@ def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
     if pipeline.paused_since is not None:
         yield "reading is paused: the sinks take less than the venue sends"
     publisher = pipeline.publisher
-    if publisher is not None and (publisher.backlog or publisher.behind_from is not None):
+    if publisher is None or parts.transport is None or not parts.transport.health().ok:
+        return
+    if publisher.backlog or publisher.behind_from is not None:
         yield f"bus: {_backlog(parts, pipeline)}, being worked off"
 
 

@@ -8,16 +8,27 @@ from ssmd_core.errors import ConnectionEnded, CredentialsRefused, StartError
 from ssmd_core.feed import Verdict, WebSocketFeed
 from ssmd_core.feed.websocket import dial
 from ssmd_core.metrics import Metrics
-from ssmd_core.sink import StorageContext, TransportContext
+from ssmd_core.sink import Storage, StorageContext, Transport, TransportContext
 
 if TYPE_CHECKING:
     from ssmd_core.service.plan import RunPlan
 
-__all__ = ["Finding", "probe"]
+__all__ = ["Finding", "probe", "rehearse"]
 
 
 class Finding(list[str]):
     """What was opened, one sentence each."""
+
+
+def rehearse(plan: RunPlan) -> None:
+    """Make the sinks, which reads their secrets and certificates; open nothing.
+
+    Raises:
+        StartError: a sink cannot be made as configured.
+    """
+    found = Finding()
+    _make_storage(plan, Metrics(), found)
+    _make_transport(plan, Metrics(), found)
 
 
 async def probe(plan: RunPlan) -> Finding:
@@ -36,8 +47,19 @@ async def probe(plan: RunPlan) -> Finding:
 
 
 async def _probe_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
-    if plan.storage_type is None:
+    storage = _make_storage(plan, metrics, found)
+    if storage is None:
         return
+    try:
+        await storage.open()
+        found.append(f"archive: opened, the next frame goes to {storage.mark().file}")
+    finally:
+        await storage.aclose()
+
+
+def _make_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> Storage | None:
+    if plan.storage_type is None:
+        return None
     context = StorageContext(
         feed=plan.name,
         environment=plan.environment,
@@ -46,17 +68,23 @@ async def _probe_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> Non
         environ=plan.environ,
         warn=found.append,
     )
-    storage = plan.storage_type.open(context, plan.storage_config)
-    try:
-        await storage.open()
-        found.append(f"archive: opened, the next frame goes to {storage.mark().file}")
-    finally:
-        await storage.aclose()
+    return plan.storage_type.open(context, plan.storage_config)
 
 
 async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
-    if plan.schema_type is None:
+    transport = _make_transport(plan, metrics, found)
+    if transport is None:
         return
+    try:
+        await transport.open()
+        found.append(f"bus: {plan.transport_type.name} looked at, it takes what is published")
+    finally:
+        await transport.aclose()
+
+
+def _make_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> Transport | None:
+    if plan.schema_type is None:
+        return None
     encoder = plan.schema_type.open(metrics)
     context = TransportContext(
         feed=plan.name,
@@ -70,12 +98,7 @@ async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> N
         on_room=_ignore,
         on_rejected=_ignore,
     )
-    transport = plan.transport_type.open(context, plan.transport_config)
-    try:
-        await transport.open()
-        found.append(f"bus: {plan.transport_type.name} looked at, schema {encoder.label} checked")
-    finally:
-        await transport.aclose()
+    return plan.transport_type.open(context, plan.transport_config)
 
 
 async def _probe_venue(plan: RunPlan, found: Finding) -> None:

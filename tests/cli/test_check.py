@@ -51,6 +51,24 @@ def test_nats_mode_is_told_without_secrets(world):
     assert "hunter" not in out + err
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "credentials: /nowhere/user.creds",
+        "token_file: /nowhere/token",
+        "nkey_seed_path: /nowhere/seed",
+        "tls: {ca: /nowhere/ca.pem}",
+        "user: u\n  password_file: /nowhere/password",
+    ],
+)
+def test_secrets_of_a_sink_that_cannot_be_read_stop_a_check(world, more):
+    env = NATS_ENV.replace("u:hunter3@", "").replace("  url:", f"  {more}\n  url:")
+    world.write((world.folder / "feed.yaml").read_text(), env)
+    code, _, err = world.call(*CHECK)
+    assert code == 2
+    assert "/nowhere/" in err
+
+
 BOOKS = """
     from pydantic import BaseModel
     from ssmd_core.feed import Endpoint, Parsed, WebSocketFeed

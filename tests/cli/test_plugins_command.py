@@ -54,6 +54,13 @@ def test_check_exits_1_when_one_is_broken_and_shows_the_others_sound(world):
     assert found["feed", "acme"]["status"] == "ok"
 
 
+def test_what_a_plugin_prints_while_it_is_loaded_is_no_part_of_the_json(world):
+    world.install("loud", {"ssmd.feeds": {"loud": "loud"}}, "print('HELLO')")
+    _, out, err = world.call("plugins", "--check", "--json")
+    assert ("feed", "loud") in rows(out)
+    assert "HELLO" in err
+
+
 def test_a_broken_plugin_that_is_not_named_hurts_no_run(world):
     world.install("bad", {"ssmd.feeds": {"bad": "bad"}}, "raise SystemExit(9)")
     assert world.call("plugins").code == 0

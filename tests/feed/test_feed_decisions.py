@@ -10,7 +10,12 @@ from ssmd_core.feed.policy import Backoff, Liveness, SilencePatience
 from ssmd_core.feed.sequence import SequenceTracker
 from ssmd_core.feed.states import Life, State, Step
 from ssmd_core.feed.subscriptions import Subscriptions
-from ssmd_core.feed.validity import is_json, is_utf8
+from ssmd_core.feed.validity import _follows_grammar, is_json, is_utf8
+
+
+def refuse(constant):
+    raise ValueError(constant)
+
 
 json_values = st.recursive(
     st.none()
@@ -55,6 +60,16 @@ class TestValidity:
             b"{}{}",
             b"tru",
             b'"x',
+            b"[" * 20_000 + b"]" * 19_999,
+            b"[" * 20_000 + b"]" * 20_001,
+            b"[" * 5_000 + b"}" * 5_000,
+            b'["\\ud800",]',
+            b'["\\ud800" 1]',
+            b'{"\\ud800"}',
+            b'{"\\ud800":}',
+            b'{"\\ud800":1,}',
+            b'{"\\ud800":1,2}',
+            b"[,]",
             b"\xef\xbb\xbf{}",
             "{\u00a0}".encode(),
             "[\u0661]".encode(),
@@ -67,6 +82,9 @@ class TestValidity:
         "data",
         [
             b'"\\ud800"',
+            b"[" * 20_000 + b"]" * 20_000,
+            b'{"a":' * 5_000 + b'[1,"\\ud800",{}]' + b"}" * 5_000,
+            b'["\\ud800" , {"a" : [ ] , "b":null}\n]',
             b'{"a":1e999}',
             b'{"a":' + b"1" * 9000 + b"}",
             b' {"a" :\r\n1 }\t',
@@ -79,15 +97,22 @@ class TestValidity:
     def test_what_the_grammar_allows_is_json(self, data):
         assert is_json(data)
 
+    @given(st.text(alphabet='[]{},:"\\u0 1-.eEtruefalsn\n', max_size=14))
+    def test_json_like_text_is_judged_like_the_strict_decoder_too(self, text):
+        try:
+            json.loads(text, parse_constant=refuse)
+            expected = True
+        except ValueError:
+            expected = False
+        assert _follows_grammar(text.encode()) is expected
+        assert is_json(text.encode()) is expected
+
     @given(st.binary(max_size=40))
     def test_any_bytes_are_judged_like_the_strict_decoder_of_the_standard_library(self, data):
         if not is_utf8(data):
             with pytest.raises(UnicodeDecodeError):
                 data.decode()
             return
-
-        def refuse(constant):
-            raise ValueError(constant)
 
         try:
             json.loads(data.decode(), parse_constant=refuse)

@@ -12,7 +12,7 @@ from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.feed.websocket import dial
-from ssmd_core.testing import Face, Garbage, LoopbackVenue, Recording, Refusal
+from ssmd_core.testing import Face, Garbage, LoopbackVenue, Recording, Refusal, until
 
 pytestmark = pytest.mark.anyio
 
@@ -71,12 +71,6 @@ async def hosted(feed, intake, metrics, monkeypatch):
         host.stop()
         await host.close(1.0)
         tasks.cancel_scope.cancel()
-
-
-async def until(condition, seconds=10.0):
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 async def test_frames_arrive_complete_in_order_and_verbatim(
@@ -178,6 +172,38 @@ async def test_refused_credentials_at_the_first_connection_end_the_run(
         with pytest.raises(CredentialsRefused, match=r"HTTP 401.*authentication_error"):
             await host.run()
         assert len(venue.attempts) == 1
+
+
+async def test_a_refusal_that_repeats_our_headers_is_told_without_them(toy, face, intake, metrics):
+    class Signed(toy):
+        def endpoint(self, plan):
+            return Endpoint(url=self.url, headers={"X-Signature": "c2lnbmF0dXJl"})
+
+    face.refuse = Refusal(401, "bad signature c2lnbmF0dXJl of key c2lnbmF0dXJl")
+    async with LoopbackVenue([], face) as venue:
+        host = FeedHost(Signed(venue.url), parts_for(intake, metrics))
+        with pytest.raises(CredentialsRefused) as caught:
+            await host.run()
+    assert "bad signature *** of key ***" in str(caught.value)
+
+
+async def test_a_subscription_that_the_venue_ended_is_a_reason_until_it_is_back(
+    toy, face, intake, metrics, monkeypatch
+):
+    ended = json.dumps({"t": "no", "code": 25, "c": 1, "ends": True}).encode()
+    async with (
+        LoopbackVenue([], face) as venue,
+        hosted(toy(venue.url), intake, metrics, monkeypatch) as host,
+    ):
+        await until(lambda: intake.of("subscribed"))
+        assert list(host.reasons()) == []
+        venue.inject(ended)
+        await until(lambda: intake.of("refused"))
+        assert any("trades" in reason for reason in host.reasons())
+        again = {"t": "ok", "id": 77, "c": 2, "ch": "trades"}
+        venue.inject(json.dumps(again).encode())
+        await until(lambda: len(intake.of("subscribed")) == 2)
+        assert list(host.reasons()) == []
 
 
 async def test_refused_credentials_after_a_good_session_are_retried_slowly(

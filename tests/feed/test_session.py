@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from ssmd_core.clock import iso
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed import (
     FrameKind,
@@ -37,6 +38,9 @@ class ListWire:
 
     def monotonic(self):
         return self.now
+
+    def mask(self, text):
+        return text.replace("s3cr3t", "***")
 
 
 @pytest.fixture
@@ -116,8 +120,9 @@ def test_a_gap_is_told_with_its_bounds_after_the_frame_is_archived(make, intake,
     session = make()
     session.on_frames([trade(1), trade(5)], frozenset())
     (gap,) = intake.of("gap")
+    batch = intake.batches[-1]
     assert (gap["channel"], gap["first"], gap["last"]) == ("trades", 2, 4)
-    assert gap["to_ts"] - gap["from_ts"] == 1
+    assert (gap["from_ts"], gap["to_ts"]) == (iso(batch.first_ts), iso(batch.last_ts))
     assert (metrics.gaps, metrics.missing) == ({"trades": 1}, {"trades": 3})
     assert trade(5) in intake.frames
 
@@ -193,8 +198,8 @@ def test_a_channel_that_the_venue_ends_is_a_gap_until_it_is_back(make, toy, inta
     session.on_frames([ok(50, 2)], frozenset())
     (gap,) = intake.of("gap")
     assert (gap["channel"], gap["first"], gap["last"]) == ("trades", None, None)
-    assert gap["from_ts"] >= last_ts
-    assert gap["to_ts"] == intake.batches[-1].last_ts
+    assert gap["from_ts"] >= iso(last_ts)
+    assert gap["to_ts"] == iso(intake.batches[-1].last_ts)
 
 
 def test_an_overdue_reply_resets_the_connection(make, toy, wire):
@@ -261,3 +266,31 @@ def test_data_ahead_of_its_confirmation_is_no_gap(make, intake, trade):
     session = make(subscribed=False)
     session.on_frames([trade(1), trade(2), ok(1), trade(3)], frozenset())
     assert intake.of("gap") == []
+
+
+def test_what_comes_after_the_end_of_a_channel_is_no_gap(make, intake, trade):
+    session = make()
+    session.on_frames([trade(1), no(None, 25, c=1, n=2, ends=True)], frozenset())
+    session.on_frames([no(None, 7, c=1, n=3)], frozenset())
+    assert intake.of("gap") == []
+    assert list(session.lost) == ["trades"]
+
+
+def test_a_channel_still_lost_at_the_end_of_the_session_is_a_gap(make, intake, trade):
+    session = make()
+    session.on_frames([trade(1), no(None, 25, c=1, n=2, ends=True)], frozenset())
+    session.close(ConnectionEnded("cut"))
+    (gap,) = intake.of("gap")
+    assert (gap["channel"], gap["first"]) == ("trades", None)
+    assert intake.events[-1]["last"] == {"1": 2}
+
+
+def test_credentials_that_a_venue_repeats_are_not_written_down(make, intake, toy):
+    class Echoing(toy):
+        def parse(self, data, session):
+            event = Refused(request=None, code=9, reason="no s3cr3t here")
+            return Parsed("error", kind=FrameKind.REPLY, event=event)
+
+    make(Echoing(), subscribed=False).on_frames([b"{}"], frozenset())
+    (refused,) = intake.of("refused")
+    assert refused["reason"] == "no *** here"

@@ -13,15 +13,10 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline import publisher as publisher_module
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.records import Batch, Side, Ticker, Trade
+from ssmd_core.testing import until
 from ssmd_core.testing.fakes import MemoryStorage, WindowTransport
 
 pytestmark = pytest.mark.anyio
-
-
-async def until(condition, seconds=5.0):
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 @asynccontextmanager

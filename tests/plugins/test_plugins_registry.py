@@ -66,7 +66,8 @@ def test_what_is_not_named_is_not_imported(install, registry, feed_code):
 def test_nobody_provides_it_lists_what_is_installed_and_the_nearest(install, registry, feed_code):
     install("ssmd-acme", {"feed:acme": "acme_l"}, feed_code("acme"), module="acme_l")
     assert refusal(registry().feed, "acne") == (
-        "nobody provides the feed type `acne`; did you mean `acme`?; installed: acme (ssmd-acme)"
+        "nobody provides the feed type `acne`; did you mean `acme`?; installed: acme (ssmd-acme); "
+        "`pip install ssmd-acne` installs it where it has the usual name"
     )
 
 
@@ -75,7 +76,6 @@ def test_nobody_provides_it_lists_what_is_installed_and_the_nearest(install, reg
     [
         ("feed", "kalshi", "pip install ssmd-kalshi"),
         ("transport", "nats", "pip install ssmd-sink-nats"),
-        ("storage", "local", "pip install ssmd-sink-file"),
         ("storage", "local", "pip install ssmd-sink-file"),
     ],
 )
