@@ -99,18 +99,18 @@ def load_tls(config: TlsConfig | None) -> ssl.SSLContext:
     """
     config = config or TlsConfig()
 
-    def read(key: str, load: Callable[[], object]) -> None:
+    def read(key: str, path: Path, load: Callable[[], object]) -> None:
         try:
             load()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise CredentialError(f"transport.tls.{key}: cannot be used: {error}") from error
+            raise CredentialError(f"transport.tls.{key}: {path} cannot be used: {error}") from error
 
     context = ssl.create_default_context()
     if (ca := config.ca) is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        read("ca", lambda: context.load_verify_locations(ca))
+        read("ca", ca, lambda: context.load_verify_locations(ca))
     if (cert := config.cert) is not None:
-        read("cert", lambda: context.load_cert_chain(cert, config.key))
+        read("cert", cert, lambda: context.load_cert_chain(cert, config.key))
     return context
 
 
