@@ -129,6 +129,14 @@ class Storage(ABC):
     def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
         """Yield the live frames with ``after < ts <= upto`` in order, for catch-up and replay."""
 
+    async def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield ``ts`` and line of the ledger with ``after < ts <= upto``, in order.
+
+        A storage that cannot read its ledger back yields none.
+        """
+        for nothing in ():
+            yield nothing
+
     @abstractmethod
     def mark(self) -> Mark:
         """Return where the next live frame will stand."""

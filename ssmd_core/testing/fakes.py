@@ -47,7 +47,7 @@ class MemoryStorage(Storage):
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
-        self.notes: list[tuple[int, bytes]] = []
+        self.notes_kept: list[tuple[int, bytes]] = []
         self.values: dict[str, bytes] = {}
         self.failing = ""
         self.syncs = 0
@@ -65,7 +65,7 @@ class MemoryStorage(Storage):
     def note(self, ts: int, line: bytes) -> None:
         """Keep a ledger line."""
         self._check()
-        self.notes.append((ts, line))
+        self.notes_kept.append((ts, line))
 
     async def sync(self) -> None:
         """Count a sync."""
@@ -83,6 +83,13 @@ class MemoryStorage(Storage):
                     raw = frozenset({0}) if index in batch.raw else frozenset()
                     await anyio.lowlevel.checkpoint()
                     yield Batch(ts, [data], batch.conn, raw)
+
+    async def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield the ledger lines in between."""
+        for ts, line in list(self.notes_kept):
+            if after < ts <= upto:
+                await anyio.lowlevel.checkpoint()
+                yield ts, line
 
     def mark(self) -> Mark:
         """Return the number of frames as the offset."""

@@ -77,7 +77,7 @@ class Rig:
     def events(self):
         import msgspec  # noqa: PLC0415
 
-        return [msgspec.json.decode(line) for _, line in self.storage.notes]
+        return [msgspec.json.decode(line) for _, line in self.storage.notes_kept]
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ async def test_ledger_lines_wait_for_space_too(rig, storage):
     rig = rig(storage)
     storage.failing = "ENOSPC"
     rig.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
-    assert storage.notes == []
+    assert storage.notes_kept == []
     storage.failing = ""
     rig.pipeline.ledger.flush()
     (event,) = rig.events()
@@ -347,7 +347,7 @@ async def test_ledger_lines_written_while_behind_reach_the_bus_after(rig, storag
         transport.online = True
         rig.pipeline.on_room()
         await until(lambda: rig.pipeline.publisher.behind_from is None)
-    lines = [line for _, line in storage.notes]
+    lines = [line for _, line in storage.notes_kept]
     assert [m.payload for m in transport.taken if m.kind == "status"] == lines
     assert rig.trades() == [b"away-%d" % n for n in range(10)]
 
@@ -496,7 +496,7 @@ async def test_ledger_events_reach_the_bus_as_json_on_status(rig, storage, trans
     rig.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
     (message,) = transport.taken
     assert (message.kind, message.ticker) == ("status", "")
-    assert message.payload == storage.notes[0][1]
+    assert message.payload == storage.notes_kept[0][1]
     assert message.msg_id == f"toy:c0ffee:{message.ts}"
 
 

@@ -25,7 +25,15 @@ _DATA: Final = FrameKind.DATA
 # Nearly every number was seen before, and asking for it is cheaper than reading it.
 _seen_price: Final = DOLLARS.get
 _seen_count: Final = COUNTS.get
-_BY_LEG: Final = {"yes": Side.BUY, "no": Side.SELL}
+_BY_LEG: Final = {
+    "yes": Side.BUY,
+    "no": Side.SELL,
+    "buy": Side.BUY,
+    "sell": Side.SELL,
+    "bid": Side.BUY,
+    "ask": Side.SELL,
+}
+"""What the taker did to YES, in the words of its outcome, its order and its side of the book."""
 
 
 class _TickerBody(msgspec.Struct, gc=False):
@@ -122,6 +130,9 @@ class _TradeBody(msgspec.Struct, gc=False):
     price: Any = None
     count: Any = None
     side: Any = None
+    taker_book_side: Any = None
+    no_price_dollars: Any = None
+    no_price: Any = None
 
 
 class TradeFrame(Frame, tag="trade", kw_only=True):
@@ -139,9 +150,13 @@ class TradeFrame(Frame, tag="trade", kw_only=True):
             price = CENTS[msg.yes_price]
             if price is None:
                 price = CENTS[msg.price]
+            if price is None:
+                price = _other_leg(msg.no_price_dollars, msg.no_price)
         if size is None:
             size = COUNTS[msg.count]
-        side = _BY_LEG.get(msg.taker_outcome_side or msg.taker_side or msg.side)
+        side = _BY_LEG.get(
+            msg.taker_outcome_side or msg.taker_side or msg.side or msg.taker_book_side
+        )
         when = venue_ns(msg.ts, msg.ts_ms, msg.time)
         if price is None or size is None or side is None or not when:
             # Filling in a price or a side would be inventing a trade.
@@ -151,6 +166,14 @@ class TradeFrame(Frame, tag="trade", kw_only=True):
             trade_id = "" if trade_id is None else str(trade_id)
         record = Trade(msg.market_ticker, when, price, size, side, trade_id, self.seq)
         return Parsed("trade", (record,), _DATA, self.sid, self.seq, self.seq)
+
+
+def _other_leg(present: Any, legacy: Any) -> int | None:
+    """Return the YES price from that of NO: together they are a dollar."""
+    price = DOLLARS[present]
+    if price is None:
+        price = CENTS[legacy]
+    return None if price is None else SCALE - price
 
 
 _Levels = list[tuple[Any, Any]]

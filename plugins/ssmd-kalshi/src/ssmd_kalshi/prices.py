@@ -14,11 +14,12 @@ __all__ = ["CENTS", "COUNTS", "DOLLARS", "NumberCache", "scaled"]
 
 _PLACES = 9
 _CENT_PLACES = 7
-_PLAIN = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]*))?")
-_LARGEST = 10**18
+_PLAIN = re.compile(r"(-?)([0-9]{1,40})(?:\.([0-9]*))?")
+_LARGEST = 10**40
+"""Beyond any wire form, which saturates: a number that large is kept, not refused."""
 _SMALLEST_EXPONENT = -40
-_LARGEST_EXPONENT = 17
-_WHOLE_DIGITS = 18
+_LARGEST_EXPONENT = 39
+_WHOLE_DIGITS = 40
 _POWERS: Final[tuple[int, ...]] = tuple(10**n for n in range(_PLACES + 1))
 _KEPT = 32_768
 _LONGEST_KEPT = 40
@@ -30,7 +31,7 @@ def scaled(value: Any, places: int = _PLACES) -> int:
     Strings hold plain decimals; numbers come as int or Decimal.
 
     Raises:
-        ParseError: not a number, 10**18 or more, or finer than ``places`` decimals.
+        ParseError: not a number, 10**40 or more, or finer than ``places`` decimals.
     """
     match value:
         case bool():

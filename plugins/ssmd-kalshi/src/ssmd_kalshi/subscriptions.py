@@ -32,6 +32,8 @@ from ssmd_kalshi.remedies import Remedy, remedy, restart_seconds, retry_seconds
 __all__ = ["Subscriptions"]
 
 _MINUTE_NS = 60_000_000_000
+_REPLY_SECONDS = 10.0
+_UNSUBSCRIBE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -179,6 +181,9 @@ class Subscriptions:
             return ()
         if ask.verb is Verb.SNAPSHOT:
             return self._restart(ask.sid, session)
+        if ask.verb is Verb.UNSUBSCRIBE:
+            # Kalshi need not answer for a subscription that is dead.
+            return (self.subscribe(ask.channel, ask.markets, session),)
         return (Reset(reason=f"no reply to {ask.verb.value} of {ask.channel}"),)
 
     def _on_gap(self, fact: GapFound, session: Session) -> Iterable[Action]:
@@ -257,6 +262,7 @@ class Subscriptions:
             request=request,
             subscribes=ask.channel if ask.opens else None,
             markets=len(ask.markets) if ask.opens else 0,
+            reply_seconds=_UNSUBSCRIBE_SECONDS if ask.verb is Verb.UNSUBSCRIBE else _REPLY_SECONDS,
         )
 
 
