@@ -29,7 +29,7 @@ from ssmd_core.metrics import Metrics
 __all__ = ["Group", "HostParts", "Link"]
 
 _log = structlog.get_logger("ssmd.feed")
-_REFUSED_RETRY_SECONDS = 60.0
+_REFUSED_RETRY_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _QUIET_SECONDS = 60.0
 
@@ -96,6 +96,8 @@ class Link:
             if why.cause == "silent":
                 self._patience.grow()
             wait = self._wait_for(why, live_seconds)
+            if self._host.stopped:
+                return
             _log.warning("connection ended", conn=self.plan.conn, why=str(why), retry_seconds=wait)
             await anyio.sleep(wait)
             self.session = self._new_session()

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol
 
 import anyio
 import structlog
 
 from ssmd_core.feed import ConnectionPlan, Feed, WebSocketFeed
 from ssmd_core.feed.session import read_frames
-from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.records import Batch
 from ssmd_core.sink import Message, Storage, Transport
 
-__all__ = ["CatchUp"]
+__all__ = ["CatchUp", "Log"]
 
-_log = structlog.get_logger("ssmd.catchup")
+_logger = structlog.get_logger("ssmd.catchup")
 _RETRY_SECONDS = 1.0
+
+
+class Log(Protocol):
+    """Where the archive ends at this moment."""
+
+    @property
+    def head_ts(self) -> int:
+        """Receipt time of the last frame or ledger line in the archive."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """How many frames and ledger lines wait for the disk."""
+        ...
 
 
 class CatchUp:
@@ -31,7 +44,7 @@ class CatchUp:
         storage: Storage,
         transport: Transport,
         *,
-        archiver: Archiver,
+        log: Log,
         publisher: Publisher,
         encoding: Encoding,
         now_ns: Callable[[], int],
@@ -39,7 +52,7 @@ class CatchUp:
         self._feed = feed
         self._storage = storage
         self._transport = transport
-        self._archiver = archiver
+        self._log = log
         self._publisher = publisher
         self._encoding = encoding
         self._session = _Reading(feed, now_ns)
@@ -63,23 +76,31 @@ class CatchUp:
             try:
                 await self._read_to_head(self._publisher.behind_from)
             except Exception as error:  # noqa: BLE001  the log is the only source: ask it again
-                _log.warning("cannot read the archive, trying again", why=repr(error))
+                _logger.warning("cannot read the archive, trying again", why=repr(error))
                 await anyio.sleep(_RETRY_SECONDS)
         if self._published:
-            _log.info("caught up from the archive, live again", messages=self._published)
+            _logger.info("caught up from the archive, live again", messages=self._published)
 
     async def _read_to_head(self, position: int) -> None:
-        head = self._archiver.head_ts
+        head = self._log.head_ts
+        lines = _Lines(self._storage.notes(position, head))
         async for batch in self._storage.read(position, head):
+            await self._give_lines(lines, batch.first_ts)
             await self._give(self._messages(batch))
             self._publisher.behind_from = batch.last_ts
+        await self._give_lines(lines, head + 1)
         # From here to the return nothing waits, so no frame can slip between.
-        if self._archiver.head_ts == head and not self._archiver.held:
+        if self._log.head_ts == head and not self._log.held:
             self._publisher.caught_up()
             return
         self._publisher.behind_from = max(self._publisher.behind_from or 0, head)
-        if self._archiver.head_ts == head:
+        if self._log.head_ts == head:
             await self._sleep()
+
+    async def _give_lines(self, lines: _Lines, before: int) -> None:
+        """Give the ledger lines whose place is before a frame."""
+        while (due := await lines.take(before)) is not None:
+            await self._give([self._encoding.status(*due, "catchup")])
 
     def _messages(self, batch: Batch) -> list[Message]:
         parsed, _ = read_frames(self._feed, batch.frames, batch.raw, self._session)
@@ -103,6 +124,25 @@ class CatchUp:
         self._awake = anyio.Event()
         with anyio.move_on_after(_RETRY_SECONDS):
             await self._awake.wait()
+
+
+class _Lines:
+    """Ledger lines read back, the next one looked at before it is taken."""
+
+    def __init__(self, notes: AsyncIterator[tuple[int, bytes]]) -> None:
+        self._notes = notes
+        self._next: tuple[int, bytes] | None = None
+        self._ended = False
+
+    async def take(self, before: int) -> tuple[int, bytes] | None:
+        """Return the next line with ``ts < before``, if there is one."""
+        if self._next is None and not self._ended:
+            self._next = await anext(self._notes, None)
+            self._ended = self._next is None
+        if self._next is None or self._next[0] >= before:
+            return None
+        due, self._next = self._next, None
+        return due
 
 
 class _Reading:

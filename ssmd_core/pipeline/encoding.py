@@ -10,7 +10,10 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch, Record
 from ssmd_core.sink import Encoder, Message
 
-__all__ = ["Encoding"]
+__all__ = ["STATUS", "Encoding"]
+
+STATUS = "status"
+"""The kind of ledger lines on the bus."""
 
 
 class Encoding:
@@ -53,9 +56,9 @@ class Encoding:
                 )
         return out
 
-    def status(self, ts: int, line: bytes) -> Message:
+    def status(self, ts: int, line: bytes, origin: str = "") -> Message:
         """Return a ledger line as a message."""
-        return Message("status", "", line, f"{self._feed}:{self._connector}:{ts}", ts)
+        return Message(STATUS, "", line, f"{self._feed}:{self._connector}:{ts}", ts, "", origin)
 
     def _id(self, record: Record, ts: int, further: int) -> str:
         key = record.key

@@ -62,6 +62,8 @@ class Ledger:
         self._publish = publish
         self._observe = observe
         self._held: deque[tuple[int, bytes]] = deque(maxlen=_MAX_HELD)
+        self.head_ts = 0
+        """``ts`` of the last line in the archive."""
 
     def write(
         self, event: str, *, session: str | None = None, conn: int | None = None, **fields: Any
@@ -77,12 +79,6 @@ class Ledger:
         log = _log.info if event in _QUIET or event.startswith("session_") else _log.warning
         log(event, session=session, conn=conn, **fields)
 
-    def tell(self, event: str, **fields: Any) -> None:
-        """Publish what is no matter of coverage, such as a frame that could not be read."""
-        ts = self._receipt.stamp()
-        self._publish(ts, _line(ts, None, None, event, fields))
-        _log.warning(event, **fields)
-
     def flush(self) -> None:
         """Try to write what is held."""
         if self._storage is None:
@@ -95,6 +91,12 @@ class Ledger:
             except Exception:  # noqa: BLE001  whatever it was, the line is tried again
                 return
             self._held.popleft()
+            self.head_ts = ts
+
+    @property
+    def held(self) -> int:
+        """How many lines wait for the disk."""
+        return len(self._held)
 
 
 def _line(

@@ -10,13 +10,14 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from ssmd_core.clock import NS, Clock, ReceiptClock
+from ssmd_core.clock import NS, Clock, ReceiptClock, iso
 from ssmd_core.errors import StorageFailed
 from ssmd_core.feed import Feed, Parsed, WebSocketFeed
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
-from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.encoding import STATUS, Encoding
+from ssmd_core.pipeline.faults import Faults
 from ssmd_core.pipeline.ledger import Ledger, Observe
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.records import Batch
@@ -30,7 +31,6 @@ _MAX_PAUSE_SECONDS = 2.0
 """With an archive the venue is not kept waiting longer: the bus falls behind instead."""
 _TICK_SECONDS = 0.25
 _CURSOR = "cursor"
-_FAULT_EVERY_NS = 10 * NS
 _log = structlog.get_logger("ssmd.pipeline")
 
 Tap = Callable[[Batch, Sequence[Parsed]], None]
@@ -76,7 +76,7 @@ class Pipeline:
         self._catchup = self._make_catchup()
         self._midnight = 0
         self._cursor = 0
-        self._faults = _Faults()
+        self._faults = Faults()
         self._pause: Callable[[], None] = _nothing
         self._resume: Callable[[], None] = _nothing
         self._carry: Callable[[], None] = _nothing
@@ -136,12 +136,8 @@ class Pipeline:
         self._metrics.parse_errors += 1
         if index in batch.raw:
             self._metrics.invalid_frames += 1
-        ts = batch.first_ts + index
-        told = self._faults.note(parsed.label, ts)
-        if told:
-            self.ledger.tell(
-                "unparsed", label=parsed.label, fault=parsed.fault[:300], frame=ts, frames=told
-            )
+        self._faults.note(parsed.label, parsed.fault, batch.first_ts + index)
+        self._tell_faults(batch.first_ts + index)
 
     # ── what the sinks call ──────────────────────────────────────────────────────
 
@@ -158,10 +154,18 @@ class Pipeline:
 
     def on_rejected(self, message: Message, reason: str) -> None:
         """The bus will never take this message."""
+        if message.kind == STATUS:
+            # A ledger line about a ledger line that is refused would never end.
+            _log.warning("the bus refused a ledger line", why=reason, message=message.msg_id)
+            return
         if self.archiver is None and self.publisher is not None:
             self.publisher.lost += 1
         self.ledger.write(
-            "dropped", sink="transport", reason=reason, message=message.msg_id, frame=message.ts
+            "dropped",
+            sink="transport",
+            reason=reason,
+            message=message.msg_id,
+            frame=iso(message.ts),
         )
 
     # ── the clockwork ────────────────────────────────────────────────────────────
@@ -182,8 +186,8 @@ class Pipeline:
         await self.sync()
         while self.publisher is not None and self._parts.transport is not None:
             transport = self._parts.transport
-            away_but_kept = self.archiver is not None and not transport.connected()
-            if away_but_kept:
+            kept = self.archiver is not None or not self.publisher.owes_records()
+            if kept and not transport.connected():
                 return
             if self.publisher.behind_from is None:
                 self.publisher.pump()
@@ -194,6 +198,7 @@ class Pipeline:
 
     async def finish(self) -> int:
         """Write the cursor, count what is lost, and return it. The last word before closing."""
+        self._tell_faults()
         if self.publisher is not None:
             self.publisher.close()
         if self.archiver is not None:
@@ -201,6 +206,16 @@ class Pipeline:
         self.ledger.flush()
         await self._save_cursor()
         return self.lost
+
+    @property
+    def held(self) -> int:
+        """How many frames and ledger lines wait for the disk."""
+        return (self.archiver.held if self.archiver else 0) + self.ledger.held
+
+    @property
+    def head_ts(self) -> int:
+        """Receipt time of the last frame or ledger line in the archive."""
+        return max(self.archiver.head_ts if self.archiver else 0, self.ledger.head_ts)
 
     @property
     def lost(self) -> int:
@@ -235,6 +250,9 @@ class Pipeline:
             if self.archiver is not None:
                 self.archiver.retry()
             self.ledger.flush()
+            self._tell_faults(now_ns)
+            if self.publisher is not None:
+                self.publisher.tell_drops(self._monotonic())
             self._watch_transport()
             self._watch_pause()
             await self._save_cursor()
@@ -272,7 +290,7 @@ class Pipeline:
         storage = self._parts.storage
         if self.publisher is None or self.archiver is None or storage is None:
             return
-        position = self.publisher.position(self.archiver.head_ts)
+        position = self.publisher.position(self.head_ts)
         if position <= self._cursor:
             return
         try:
@@ -296,6 +314,17 @@ class Pipeline:
         if self._pause_declared:
             self._pause_declared = False
             self.ledger.write("resumed")
+
+    def _tell_faults(self, now_ns: int | None = None) -> None:
+        """Write what is due of the frames that could not be read; without a time, all."""
+        for fault in self._faults.due(now_ns):
+            self.ledger.write(
+                "unparsed",
+                label=fault.label,
+                fault=fault.text[:300],
+                frame=iso(fault.ts),
+                frames=fault.untold,
+            )
 
     def _turn_day(self, now_ns: int) -> None:
         first = self._midnight == 0
@@ -331,7 +360,7 @@ class Pipeline:
             parts.feed,
             parts.storage,
             parts.transport,
-            archiver=self.archiver,
+            log=self,
             publisher=self.publisher,
             encoding=parts.encoding,
             now_ns=parts.receipt.now_ns,
@@ -339,26 +368,6 @@ class Pipeline:
 
     def _monotonic(self) -> float:
         return self._parts.clock.monotonic_ns() / NS
-
-
-class _Faults:
-    """Bounds how often one kind of fault is told: at once, then every ten seconds."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, int] = {}
-        self._untold: dict[str, int] = {}
-
-    def note(self, label: str, ts: int) -> int:
-        """Return how many frames to tell of now, 0 for none."""
-        if label not in self._told and len(self._told) >= 64:  # noqa: PLR2004  a venue chooses labels
-            label = "other"
-        count = self._untold.get(label, 0) + 1
-        if ts - self._told.get(label, -_FAULT_EVERY_NS) < _FAULT_EVERY_NS:
-            self._untold[label] = count
-            return 0
-        self._told[label] = ts
-        self._untold[label] = 0
-        return count
 
 
 def _read_cursor(kept: bytes | None) -> int | None:

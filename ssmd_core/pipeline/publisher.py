@@ -18,6 +18,7 @@ import structlog
 
 from ssmd_core.clock import iso
 from ssmd_core.metrics import Metrics
+from ssmd_core.pipeline.encoding import STATUS
 from ssmd_core.sink import Message, Transport
 
 __all__ = ["Publisher"]
@@ -25,12 +26,14 @@ __all__ = ["Publisher"]
 _log = structlog.get_logger("ssmd.publisher")
 _MESSAGE_COST = 400
 """Bytes that a message waiting in memory costs beside its payload."""
-_MAX_STATUS = 1_024
+_MAX_LINES_OUT = 4_096
 _AWAY = "the bus was away for longer than memory holds, and there is no archive"
+_TELL_SECONDS = 10.0
 _PAUSE_AT_MESSAGES = 8_192
 _RESUME_AT_MESSAGES = 2_048
 ARCHIVED_LIMIT_BYTES = 8 * 1024 * 1024
-MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
+MEMORY_LIMIT_BYTES = 40 * 1024 * 1024
+"""So that a container of 128 MiB outlives an outage of the bus."""
 
 
 class Publisher:
@@ -61,7 +64,8 @@ class Publisher:
         self._limit = limit_bytes or default
         self._queue: deque[Message] = deque()
         self._queue_bytes = 0
-        self._status: deque[Message] = deque(maxlen=_MAX_STATUS)
+        self._lines_out: deque[int] = deque(maxlen=_MAX_LINES_OUT)
+        """``ts`` of ledger lines given to the transport: losing one is no loss of data."""
         self.behind_from: int | None = None
         """None while live; else the receipt time up to which the bus has been given all."""
         self.lost = 0
@@ -69,6 +73,7 @@ class Publisher:
         self._dropped = 0
         self._dropped_from = 0
         self._dropped_to = 0
+        self._told_at = 0.0
 
     # ── in ───────────────────────────────────────────────────────────────────────
 
@@ -87,11 +92,9 @@ class Publisher:
         self._metrics.backlog_bytes = self._queue_bytes
 
     def submit_status(self, message: Message) -> None:
-        """Publish a ledger line. Lines are not read back from the log: behind it they wait."""
+        """Publish a ledger line; behind, the log brings it."""
         if self.behind_from is None:
             self.submit([message])
-        else:
-            self._status.append(message)
 
     def pump(self) -> None:
         """Give the transport what it has room for."""
@@ -139,33 +142,49 @@ class Publisher:
         """Give memory up; the log goes on from the oldest message that waits."""
         if self._queue:
             self.behind_from = self._queue[0].ts - 1
-            self._status.extend(message for message in self._queue if message.kind == "status")
             self._queue.clear()
             self._queue_bytes = self._metrics.backlog_bytes = 0
 
     def caught_up(self) -> None:
-        """Go on live, with the ledger lines that waited first."""
+        """Go on live."""
         self.behind_from = None
-        waiting = list(self._status)
-        self._status.clear()
-        self.submit(waiting)
+
+    def owes_records(self) -> bool:
+        """Say whether anything but ledger lines waits or is not acknowledged."""
+        if self.behind_from is not None or self._unacked_records():
+            return True
+        return any(message.kind != STATUS for message in self._queue)
+
+    def tell_drops(self, now: float) -> None:
+        """Declare drops that go on, now and then. Called on a timer, in monotonic seconds."""
+        if self._dropped and now - self._told_at >= _TELL_SECONDS:
+            self._told_at = now
+            self._declare_dropped()
 
     def close(self) -> None:
         """Count what is given up at the end."""
         if not self._archived:
             while self._queue:
                 self._drop_oldest()
-            self.lost += self._metrics.unacked
+            self.lost += self._unacked_records()
         self._declare_dropped("the bus did not take it before the stop, and there is no archive")
 
     # ── between ──────────────────────────────────────────────────────────────────
 
+    def _unacked_records(self) -> int:
+        oldest = self._transport.oldest_unacked()
+        if oldest is None:
+            return 0
+        lines = sum(ts >= oldest for ts in self._lines_out)
+        return max(0, self._metrics.unacked - lines)
+
     def _give(self, messages: Sequence[Message]) -> None:
+        self._lines_out.extend(message.ts for message in messages if message.kind == STATUS)
         try:
             self._transport.publish(messages)
         except Exception as error:  # noqa: BLE001  a stranger's transport costs no connection
             _log.exception("the transport failed to take messages", count=len(messages))
-            records = [message for message in messages if message.kind != "status"]
+            records = [message for message in messages if message.kind != STATUS]
             if not records:
                 return  # a ledger line about a lost ledger line would never end
             self._metrics.dropped.add("transport_error", len(records))
@@ -182,6 +201,8 @@ class Publisher:
     def _drop_oldest(self) -> None:
         message = self._queue.popleft()
         self._queue_bytes -= len(message.payload) + _MESSAGE_COST
+        if message.kind == STATUS:
+            return
         self._dropped_from = self._dropped_from or message.ts
         self._dropped_to = message.ts
         self._dropped += 1

@@ -129,13 +129,18 @@ class Storage(ABC):
     def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
         """Yield the live frames with ``after < ts <= upto`` in order, for catch-up and replay."""
 
-    async def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def notes(
+        self,
+        after: int,  # noqa: ARG002  for overriders
+        upto: int,  # noqa: ARG002
+    ) -> AsyncIterator[tuple[int, bytes]]:
         """Yield ``ts`` and line of the ledger with ``after < ts <= upto``, in order.
 
         A storage that cannot read its ledger back yields none.
         """
-        for nothing in ():
-            yield nothing
+        nothing: tuple[tuple[int, bytes], ...] = ()
+        for note in nothing:
+            yield note
 
     @abstractmethod
     def mark(self) -> Mark:

@@ -375,6 +375,28 @@ async def test_an_archive_that_cannot_be_read_for_a_while_is_asked_again(
     assert after.trades() == [b"1", b"2"]
 
 
+async def test_ledger_lines_of_an_outage_reach_the_bus_after_a_restart_in_their_place(rig, storage):
+    before = rig(storage, WindowTransport())
+    before.deliver(b"1")
+    before.transport.acknowledge()
+    await before.pipeline._save_cursor()
+    before.transport.online = False
+    before.deliver(b"2")
+    before.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
+    before.deliver(b"3")
+    await before.pipeline.finish()
+
+    after = rig(storage, WindowTransport())
+    after.clock.advance(60)
+    after.pipeline.recover(max((await storage.open()), storage.notes_kept[-1][0]))
+    async with running(after):
+        await until(lambda: after.pipeline.publisher.behind_from is None)
+    kinds = [m.payload if m.kind == "trade" else m.kind for m in after.transport.taken]
+    assert kinds == [b"2", "status", b"3"]
+    assert after.transport.taken[1].payload == storage.notes_kept[0][1]
+    assert after.transport.taken[1].origin == "catchup"
+
+
 # ── the cursor ───────────────────────────────────────────────────────────────────
 
 
@@ -489,6 +511,51 @@ async def test_faults_are_counted_each_but_told_at_most_every_ten_seconds(rig, t
     assert told() == [1, 50]
     assert rig.metrics.parse_errors == 51
     assert rig.metrics.invalid_frames == 1
+
+
+async def test_the_last_faults_are_told_when_their_time_comes_or_at_the_end(rig, storage):
+    rig = rig(storage)
+    said = Parsed("malformed", fault="not a toy frame")
+    for _ in range(3):
+        rig.pipeline.fault(Batch(rig.receipt.stamp(), [b"x"]), 0, said)
+    rig.clock.advance(11)
+    rig.pipeline._tell_faults(rig.receipt.now_ns())
+    rig.pipeline.fault(Batch(rig.receipt.stamp(), [b"x"]), 0, said)
+    await rig.pipeline.finish()
+    assert [event["frames"] for event in rig.events()] == [1, 2, 1]
+
+
+async def test_a_ledger_line_that_the_bus_refuses_makes_no_further_line(rig, storage, transport):
+    rig = rig(storage, transport)
+    rig.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
+    rig.pipeline.on_rejected(transport.taken[0], "too large")
+    assert [event["event"] for event in rig.events()] == ["gap"]
+    assert rig.pipeline.lost == 0
+
+
+async def test_ledger_lines_that_the_bus_did_not_take_are_no_loss_of_data(rig, transport):
+    rig = rig(None, transport)
+    rig.pipeline.report("subscribed", session="s", conn=0, channel="trade")
+    rig.metrics.unacked = 1
+    transport.online = False
+    rig.pipeline.report("gap", session="s", conn=0, channel="trade", first=1, last=2)
+    with anyio.fail_after(2):
+        await rig.pipeline.drain()
+    assert await rig.pipeline.finish() == 0
+
+
+async def test_drops_that_go_on_are_told_while_they_do(rig, transport, monkeypatch):
+    monkeypatch.setattr(publisher_module, "MEMORY_LIMIT_BYTES", 10 * 500)
+    rig = rig(None, transport)
+    observed = []
+    rig.pipeline.ledger._observe = lambda event, fields: observed.append((event, fields))
+    transport.online = False
+    for n in range(30):
+        rig.deliver(b"%03d" % n * 33)
+    rig.pipeline.publisher.tell_drops(100.0)
+    rig.pipeline.publisher.tell_drops(101.0)
+    assert [event for event, _ in observed] == ["dropped"]
+    assert observed[0][1]["messages"] > 0
 
 
 async def test_ledger_events_reach_the_bus_as_json_on_status(rig, storage, transport):
