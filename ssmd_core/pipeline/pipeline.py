@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import structlog
 
 from ssmd_core.clock import NS, Clock, ReceiptClock, iso
-from ssmd_core.errors import StorageFailed
 from ssmd_core.feed import Feed, Parsed, WebSocketFeed
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
+from ssmd_core.pipeline.cursor import Cursor
 from ssmd_core.pipeline.encoding import STATUS, Encoding
 from ssmd_core.pipeline.faults import Faults
 from ssmd_core.pipeline.ledger import Ledger, Observe
+from ssmd_core.pipeline.pressure import Pressure
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.records import Batch
 from ssmd_core.sink import Message, Storage, Transport
@@ -26,11 +26,7 @@ from ssmd_core.sink import Message, Storage, Transport
 __all__ = ["Pipeline", "PipelineParts", "Tap"]
 
 _DAY_NS = 86_400 * NS
-_LONG_PAUSE_SECONDS = 1.0
-_MAX_PAUSE_SECONDS = 2.0
-"""With an archive the venue is not kept waiting longer: the bus falls behind instead."""
 _TICK_SECONDS = 0.25
-_CURSOR = "cursor"
 _log = structlog.get_logger("ssmd.pipeline")
 
 Tap = Callable[[Batch, Sequence[Parsed]], None]
@@ -75,20 +71,19 @@ class Pipeline:
         )
         self._catchup = self._make_catchup()
         self._midnight = 0
-        self._cursor = 0
+        self._cursor = Cursor(parts.storage) if parts.storage and self.publisher else None
         self._faults = Faults()
-        self._pause: Callable[[], None] = _nothing
-        self._resume: Callable[[], None] = _nothing
+        self.pressure = self._make_pressure()
         self._carry: Callable[[], None] = _nothing
-        self.paused_since: float | None = None
-        self._pause_declared = False
         self._transport_ok = True
 
     def attach(
         self, *, pause: Callable[[], None], resume: Callable[[], None], carry: Callable[[], None]
     ) -> None:
         """Tell the pipeline how to hold the feed back, and who writes sessions at midnight."""
-        self._pause, self._resume, self._carry = pause, resume, carry
+        self._carry = carry
+        if self.pressure is not None:
+            self.pressure.attach(pause=pause, resume=resume)
 
     def recover(self, last_ts: int) -> None:
         """Continue where the last run ended: the cursor says what the bus already has."""
@@ -97,10 +92,9 @@ class Pipeline:
         self.archiver.head_ts = last_ts
         if self.publisher is None:
             return
-        kept = _read_cursor(self._parts.storage.load(_CURSOR))
+        kept = self._cursor.load() if self._cursor else None
         if kept is not None and kept < last_ts:
             self.publisher.resume_from(kept)
-        self._cursor = last_ts if kept is None else kept
 
     # ── the feed's intake ────────────────────────────────────────────────────────
 
@@ -114,8 +108,8 @@ class Pipeline:
         if publisher is not None and self._parts.encoding is not None:
             if publisher.behind_from is None:
                 publisher.submit(self._parts.encoding.messages(batch, parsed))
-            if self.paused_since is None and publisher.wants_pause(paused=False):
-                self._hold_back()
+            if self.pressure is not None:
+                self.pressure.rise()
         self._observe_age(batch, parsed)
         if self._parts.tap is not None:
             self._parts.tap(batch, parsed)
@@ -149,8 +143,8 @@ class Pipeline:
             self._catchup.wake()
             return
         self.publisher.pump()
-        if self.paused_since is not None and not self.publisher.wants_pause(paused=True):
-            self._let_go()
+        if self.pressure is not None:
+            self.pressure.ease()
 
     def on_rejected(self, message: Message, reason: str) -> None:
         """The bus will never take this message."""
@@ -254,7 +248,8 @@ class Pipeline:
             if self.publisher is not None:
                 self.publisher.tell_drops(self._monotonic())
             self._watch_transport()
-            self._watch_pause()
+            if self.pressure is not None:
+                self.pressure.watch()
             await self._save_cursor()
 
     def _watch_clock(self) -> None:
@@ -273,47 +268,11 @@ class Pipeline:
             self.ledger.write("sink_failed", sink="transport", reason=health.reason)
         self._transport_ok = health.ok
 
-    def _watch_pause(self) -> None:
-        if self.paused_since is None or self.publisher is None:
-            return
-        paused_seconds = self._monotonic() - self.paused_since
-        if paused_seconds > _LONG_PAUSE_SECONDS and not self._pause_declared:
-            self._pause_declared = True
-            self.ledger.write("paused", reason="the bus takes less than the venue sends")
-        kept_long = self.archiver is not None and paused_seconds > _MAX_PAUSE_SECONDS
-        if kept_long:
-            self.publisher.fall_behind()
-        if not self.publisher.wants_pause(paused=True):
-            self._let_go()
-
     async def _save_cursor(self) -> None:
-        storage = self._parts.storage
-        if self.publisher is None or self.archiver is None or storage is None:
-            return
-        position = self.publisher.position(self.head_ts)
-        if position <= self._cursor:
-            return
-        try:
-            await anyio.to_thread.run_sync(storage.save, _CURSOR, str(position).encode())
-        except StorageFailed as error:
-            _log.warning("the cursor could not be kept", why=str(error))
-            return
-        self._cursor = position
+        if self._cursor is not None and self.publisher is not None:
+            await self._cursor.save(self.publisher.position(self.head_ts))
 
     # ── between ──────────────────────────────────────────────────────────────────
-
-    def _hold_back(self) -> None:
-        self.paused_since = self._monotonic()
-        self._pause()
-
-    def _let_go(self) -> None:
-        if self.paused_since is not None:
-            self._metrics.paused_seconds += self._monotonic() - self.paused_since
-        self.paused_since = None
-        self._resume()
-        if self._pause_declared:
-            self._pause_declared = False
-            self.ledger.write("resumed")
 
     def _tell_faults(self, now_ns: int | None = None) -> None:
         """Write what is due of the frames that could not be read; without a time, all."""
@@ -346,6 +305,17 @@ class Pipeline:
         if self.publisher is not None and self._parts.encoding is not None:
             self.publisher.submit_status(self._parts.encoding.status(ts, line))
 
+    def _make_pressure(self) -> Pressure | None:
+        if self.publisher is None:
+            return None
+        return Pressure(
+            self.publisher,
+            self.ledger,
+            self._metrics,
+            archived=self.archiver is not None,
+            monotonic=self._monotonic,
+        )
+
     def _make_catchup(self) -> CatchUp | None:
         parts = self._parts
         if (
@@ -370,16 +340,5 @@ class Pipeline:
         return self._parts.clock.monotonic_ns() / NS
 
 
-def _read_cursor(kept: bytes | None) -> int | None:
-    """Return the cursor's time; one that cannot be read counts as none."""
-    if kept is None:
-        return None
-    try:
-        return int(kept)
-    except ValueError:
-        _log.warning("the cursor is unreadable and ignored")
-        return None
-
-
 def _nothing() -> None:
-    """Hold nobody back: no feed is attached yet."""
+    """Carry no session: no feed is attached yet."""

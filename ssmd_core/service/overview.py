@@ -86,7 +86,7 @@ def _bus_reasons(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
 
 
 def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.paused_since is not None:
+    if pipeline.pressure is not None and pipeline.pressure.paused:
         yield "reading is paused: the sinks take less than the venue sends"
     publisher = pipeline.publisher
     if publisher is None or parts.transport is None or not parts.transport.health().ok:

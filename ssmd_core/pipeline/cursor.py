@@ -1,0 +1,45 @@
+"""Remembers how far the bus has acknowledged the log, beside the archive."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import structlog
+
+from ssmd_core.errors import StorageFailed
+from ssmd_core.sink import Storage
+
+__all__ = ["Cursor"]
+
+_NAME = "cursor"
+_log = structlog.get_logger("ssmd.cursor")
+
+
+class Cursor:
+    """A receipt time: every frame up to it is acknowledged by the bus."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._kept = 0
+
+    def load(self) -> int | None:
+        """Return what the last run kept; one that cannot be read counts as none."""
+        kept = self._storage.load(_NAME)
+        if kept is None:
+            return None
+        try:
+            self._kept = int(kept)
+        except ValueError:
+            _log.warning("the cursor is unreadable and ignored")
+            return None
+        return self._kept
+
+    async def save(self, position: int) -> None:
+        """Keep a position; one that did not move is not written again."""
+        if position <= self._kept:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._storage.save, _NAME, str(position).encode())
+        except StorageFailed as error:
+            _log.warning("the cursor could not be kept", why=str(error))
+            return
+        self._kept = position
