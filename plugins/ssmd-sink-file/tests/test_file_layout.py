@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from ssmd_core.clock import NS, day_of, iso
 from ssmd_core.records import Batch
-from ssmd_sink_file.layout import Kind, Layout, LineParser, LineWriter, ledger_ts, one_line
+from ssmd_sink_file.layout import (
+    Kind,
+    Layout,
+    LedgerParser,
+    LineParser,
+    LineWriter,
+    ledger_ts,
+    one_line,
+)
 
 TS = 1_795_327_247_123_456_789
 MIDNIGHT = 1_795_392_000 * NS
@@ -175,9 +183,28 @@ def test_a_ledger_line_tells_its_time_wherever_the_key_stands():
     assert ledger_ts(b'{"event":"gap","ts":"%b"}' % iso(TS).encode()) == TS
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b'{"ts":5}', b'{"ts":"now"}', b'{"ts":"2026'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"{}", b'{"ts":5}', b'{"ts":"now"}', b'{"ts":"2026', b'{"ts":"\xff"}'),
+        *(b'{"ts":"\\ud800"}', b'{"a":' + b"[" * 100_000, b"\0" * 90),
+    ],
+)
 def test_a_damaged_ledger_line_tells_no_time(line):
     assert ledger_ts(line) is None
+    assert LedgerParser().parse(line) is None
+
+
+def test_a_ledger_line_reads_back_as_its_bytes():
+    line = b'{"ts":"%b","event":"gap", "tickers":["\xc3\xa9"]}' % iso(TS).encode()
+    parser = LedgerParser()
+    assert parser.parse(line) == (TS, line)
+    assert parser.ts(line[: parser.HEAD_BYTES]) == TS
+
+
+@pytest.mark.parametrize("end", [b"", b',"a":"\xff"}', b',"a":"\0"}', b',"a":1', b"}\0\0", b"}{}"])
+def test_a_ledger_line_that_is_damaged_after_its_time_reads_as_nothing(end):
+    assert LedgerParser().parse(b'{"ts":"%b"' % iso(TS).encode() + end) is None
 
 
 def test_files_are_named_by_day_and_feed():

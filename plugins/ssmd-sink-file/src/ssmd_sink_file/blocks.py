@@ -5,17 +5,45 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ssmd_core.records import Batch
-from ssmd_sink_file.layout import Line, LineParser
+from ssmd_sink_file.layout import Line
 
-__all__ = ["Block", "Range", "find_start", "read_block", "regroup"]
+__all__ = ["Block", "Parser", "Range", "Timed", "find_start", "read_block", "regroup"]
 
 _BLOCK_BYTES = 256 * 1024
 _LINE_BYTES = 256 * 1024 * 1024
 """A longer run without a newline is damage, not a frame; it is passed over unread."""
 _BATCH_FRAMES = 1024
+
+
+class Timed(Protocol):
+    """A line read back, whatever stream it is of."""
+
+    @property
+    def ts(self) -> int:
+        """Its receipt time."""
+        ...
+
+
+TimedT = TypeVar("TimedT", bound=Timed)
+_Read_co = TypeVar("_Read_co", bound=Timed, covariant=True)
+
+
+class Parser(Protocol[_Read_co]):
+    """Reads the lines of one stream."""
+
+    HEAD_BYTES: int
+    """So many bytes of a line are enough for ``ts``."""
+
+    def ts(self, line: bytes) -> int | None:
+        """Return the receipt time at the head of a line, None for one that is not ours."""
+        ...
+
+    def parse(self, line: bytes) -> _Read_co | None:
+        """Read a line without its newline, None for one that is not ours or is damaged."""
+        ...
 
 
 class Range(NamedTuple):
@@ -25,10 +53,10 @@ class Range(NamedTuple):
     upto: int
 
 
-class Block(NamedTuple):
+class Block(NamedTuple, Generic[TimedT]):
     """A slice of a file read back."""
 
-    batches: list[Batch]
+    lines: list[TimedT]
     end: int
     """Where the next slice begins."""
     skipped: int
@@ -60,7 +88,7 @@ def _batch(run: list[Line]) -> Batch:
     )
 
 
-def find_start(path: Path, end: int | None, after: int, parser: LineParser) -> int:
+def find_start(path: Path, end: int | None, after: int, parser: Parser[Timed]) -> int:
     """Return the beginning of a line at or before the first one with ``ts > after``.
 
     At most a block of lines stands between the two. Halves the file by receipt time,
@@ -87,7 +115,9 @@ def find_start(path: Path, end: int | None, after: int, parser: LineParser) -> i
         os.close(fd)
 
 
-def read_block(path: Path, start: int, end: int | None, wanted: Range, parser: LineParser) -> Block:
+def read_block(
+    path: Path, start: int, end: int | None, wanted: Range, parser: Parser[TimedT]
+) -> Block[TimedT]:
     """Read the whole lines of about a block from ``start``, which begins a line."""
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -107,8 +137,8 @@ def read_block(path: Path, start: int, end: int | None, wanted: Range, parser: L
     return _answer(data[:whole], start + whole, wanted, parser)
 
 
-def _answer(data: bytes, end: int, wanted: Range, parser: LineParser) -> Block:
-    lines: list[Line] = []
+def _answer(data: bytes, end: int, wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
+    lines: list[TimedT] = []
     skipped, last = 0, False
     for text in data.split(b"\n")[:-1]:
         line = parser.parse(text)
@@ -119,10 +149,10 @@ def _answer(data: bytes, end: int, wanted: Range, parser: LineParser) -> Block:
             break
         elif line.ts > wanted.after:
             lines.append(line)
-    return Block(list(regroup(lines)), end, skipped, last)
+    return Block(lines, end, skipped, last)
 
 
-def _line_after(fd: int, offset: int, end: int, parser: LineParser) -> tuple[int, int | None]:
+def _line_after(fd: int, offset: int, end: int, parser: Parser[Timed]) -> tuple[int, int | None]:
     """Return where the first line of ours after ``offset`` begins, and its receipt time."""
     while (newline := _newline(fd, offset, end)) is not None:
         offset = newline + 1

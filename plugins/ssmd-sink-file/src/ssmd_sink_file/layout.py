@@ -19,9 +19,11 @@ __all__ = [
     "DAY",
     "Kind",
     "Layout",
+    "LedgerParser",
     "Line",
     "LineParser",
     "LineWriter",
+    "Note",
     "Part",
     "ledger_ts",
     "one_line",
@@ -35,6 +37,7 @@ _END = b"}\n"
 _THREE_DIGITS = [b"%03d" % number for number in range(1000)]
 _TS = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})\+00:00"
 _TS_ONLY = re.compile(_TS)
+_LEDGER_HEAD = re.compile(rb'\{"ts":"%b"' % _TS)
 
 
 class Kind(enum.Enum):
@@ -245,7 +248,40 @@ def ledger_ts(line: bytes) -> int | None:
     """Return the ``ts`` of a line of the coverage ledger, None for a damaged one."""
     try:
         text = _decode_ledger_line(line).ts.encode()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     match = _TS_ONLY.fullmatch(text)
     return None if match is None else _nanoseconds(match[1], match[2])
+
+
+class Note(NamedTuple):
+    """A line of the coverage ledger read back."""
+
+    ts: int
+    line: bytes
+
+
+class LedgerParser:
+    """Reads the lines of the coverage ledger."""
+
+    HEAD_BYTES = 64
+    """A line begins with its ``ts``."""
+
+    def ts(self, line: bytes) -> int | None:
+        """Return the receipt time at the head of a line, None for one without."""
+        match = _LEDGER_HEAD.match(line)
+        return None if match is None else _nanoseconds(match[1], match[2])
+
+    def parse(self, line: bytes) -> Note | None:
+        """Read a line without its newline, None for one that is damaged."""
+        ts = ledger_ts(line)
+        return None if ts is None or not _is_text(line) else Note(ts, line)
+
+
+def _is_text(line: bytes) -> bool:
+    # Values that are not asked for are passed over without a look at their bytes.
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

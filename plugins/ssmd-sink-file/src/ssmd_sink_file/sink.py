@@ -36,7 +36,7 @@ _KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 class LocalStorage(Storage):
     """Appends frames to ``{path}/{day}/{feed}.jsonl``, one write a batch.
 
-    Everything but ``read`` and the values of ``load`` and ``save`` belongs to the task
+    Everything but ``read``, ``notes`` and the values of ``load`` and ``save`` belongs to the task
     that called ``open``; ``sync`` may run while ``append`` and ``note`` are called.
     """
 
@@ -247,9 +247,16 @@ class LocalStorage(Storage):
         """Yield the live frames with ``after < ts <= upto`` in order. Works without ``open``."""
         return self._reader.read(after, upto)
 
+    def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield the ledger lines with ``after < ts <= upto`` in order. Works without ``open``.
+
+        ``ts`` is the one that stands in the line.
+        """
+        return self._reader.notes(after, upto)
+
     def _readable(self, file: str) -> int | None:
-        for segment in (self._current.get(Kind.LIVE), self._opening.get(Kind.LIVE)):
-            if segment is not None and segment.name == file:
+        for segment in (*self._current.values(), *self._opening.values()):
+            if segment.name == file:
                 return segment.size
         return None
 
