@@ -241,9 +241,9 @@ class Pipeline:
             if now_ns >= self._midnight:
                 self._turn_day(now_ns)
             self._watch_clock()
+            self.ledger.flush()  # first: it says why frames are missing
             if self.archiver is not None:
                 self.archiver.retry()
-            self.ledger.flush()
             self._tell_faults(now_ns)
             if self.publisher is not None:
                 self.publisher.tell_drops(self._monotonic())

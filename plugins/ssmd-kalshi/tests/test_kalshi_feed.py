@@ -580,10 +580,64 @@ def test_a_subscription_that_is_not_answered_gives_the_connection_up():
     assert "subscribe of ticker" in reset.reason
 
 
-def test_an_end_that_is_not_answered_gives_the_connection_up():
+@pytest.mark.parametrize("code", [10, 17, 25])
+def test_a_dead_subscription_whose_end_is_not_answered_is_begun_again(code):
+    it = held_books()
+    end = only(it.tell(over(7, code)))
+    assert end.reply_seconds == 2
+    again = only(it.tell(ReplyOverdue(request=end.request)))
+    assert said(again)[0] == "subscribe"
+    assert said(again)[1]["market_tickers"] == markets(2)
+    assert again.reply_seconds == 10
+    assert it.tell(Subscribed(request=again.request, channel="orderbook_delta", sid=8)) == []
+    assert said(only(it.tell(gap(sid=8))))[1]["sids"] == [8]
+
+
+def test_an_answer_for_a_dead_subscription_that_comes_late_means_nothing():
     it = held_books()
     end = only(it.tell(over(7)))
-    assert isinstance(only(it.tell(ReplyOverdue(request=end.request))), Reset)
+    again = only(it.tell(ReplyOverdue(request=end.request)))
+    assert it.tell(Unsubscribed(request=end.request, sid=7)) == []
+    assert it.tell(Unsubscribed(request=None, sid=7)) == []
+    assert it.tell(Subscribed(request=again.request, channel="orderbook_delta", sid=8)) == []
+
+
+def test_a_dead_subscription_found_by_a_request_need_not_be_answered_for_either():
+    it = books(501)
+    it.open()
+    adding = only(it.tell(Subscribed(request=1, channel="orderbook_delta", sid=7)))
+    end = only(it.tell(refused(adding.request, 7)))
+    again = only(it.tell(ReplyOverdue(request=end.request)))
+    assert said(again)[1]["market_tickers"] == markets(500)
+
+
+def test_an_end_that_was_put_off_need_not_be_answered_for_either():
+    it = held_books()
+    restart(it, 7)
+    timer = only(it.tell(over(8)))
+    end = only(it.tell(TimerFired(name=timer.name)))
+    assert said(only(it.tell(ReplyOverdue(request=end.request))))[0] == "subscribe"
+
+
+def test_the_other_channels_go_on_when_the_end_of_one_is_not_answered():
+    it = session()
+    it.open()
+    it.tell(Subscribed(request=1, channel="ticker", sid=1))
+    it.tell(Subscribed(request=2, channel="trade", sid=2))
+    end = only(it.tell(over(1)))
+    again = only(it.tell(ReplyOverdue(request=end.request)))
+    assert said(again) == ("subscribe", {"channels": ["ticker"], "skip_ticker_ack": True})
+    assert said(only(it.tell(over(2)))) == ("unsubscribe", {"sids": [2]})
+
+
+def test_a_living_subscription_whose_end_is_not_answered_gives_the_connection_up():
+    it = held_books()
+    asked = only(it.tell(gap()))
+    end = only(it.tell(ReplyOverdue(request=asked.request)))
+    assert end.reply_seconds == 10
+    reset = only(it.tell(ReplyOverdue(request=end.request)))
+    assert isinstance(reset, Reset)
+    assert "unsubscribe of orderbook_delta" in reset.reason
 
 
 # ── frames ───────────────────────────────────────────────────────────────────────

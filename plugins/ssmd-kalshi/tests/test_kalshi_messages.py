@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from ssmd_core.errors import ParseError
 from ssmd_core.feed import Acknowledged, FrameKind, Refused, Subscribed, Unsubscribed
+from ssmd_core.metrics import Metrics
 from ssmd_core.records import BookDelta, BookSnapshot, Level, Lifecycle, Side, Ticker, Trade
+from ssmd_core.schema import open_trade_v1, open_trade_v1_decoder
 from ssmd_kalshi.messages import parse
 
 MARKET = "KXTEST-26DEC31-T1.5"
@@ -187,6 +189,27 @@ def test_a_number_that_no_record_can_carry_is_a_fault(field, value):
     assert fault("ticker", PRESENT_TICKER | {field: value})
 
 
+@pytest.mark.parametrize("form", [str, int, "{}.00".format, "{}.5".format], ids=str)
+@pytest.mark.parametrize("count", [2**64, 10**19 * 2, 10**23, 10**39])
+def test_totals_beyond_the_wire_form_are_kept_and_saturate_there(form, count):
+    sizes = dict.fromkeys(("volume_fp", "open_interest_fp"), form(count))
+    record = only_record("ticker", PRESENT_TICKER | sizes)
+    assert record.volume_e9 // DOLLAR == record.open_interest_e9 // DOLLAR == count
+    metrics = Metrics()
+    wire = open_trade_v1_decoder().decode("ticker", open_trade_v1(metrics).encode(record))
+    assert wire["volume"] == wire["openInterest"] == 2**64 - 1
+    assert wire["bidPrice"] == 0.44
+    assert metrics.saturated == 2
+
+
+def test_the_largest_total_of_the_wire_form_does_not_saturate():
+    record = only_record("ticker", PRESENT_TICKER | {"volume_fp": f"{2**64 - 1}.00"})
+    metrics = Metrics()
+    wire = open_trade_v1_decoder().decode("ticker", open_trade_v1(metrics).encode(record))
+    assert wire["volume"] == 2**64 - 1
+    assert metrics.saturated == 0
+
+
 # ── trade ────────────────────────────────────────────────────────────────────────
 
 PRESENT_TRADE = {
@@ -237,7 +260,9 @@ def test_the_present_form_wins_where_a_trade_carries_both():
     assert only_record("trade", PRESENT_TRADE | legacy) == only_record("trade", PRESENT_TRADE)
 
 
-@pytest.mark.parametrize("left_out", [("yes_price_dollars",), ("count_fp",), ("ts", "ts_ms")])
+@pytest.mark.parametrize(
+    "left_out", [("yes_price_dollars", "no_price_dollars"), ("count_fp",), ("ts", "ts_ms")]
+)
 def test_a_trade_without_price_count_or_time_is_no_record(left_out):
     msg = {key: value for key, value in PRESENT_TRADE.items() if key not in left_out}
     assert "missing" in fault("trade", msg)
@@ -245,7 +270,77 @@ def test_a_trade_without_price_count_or_time_is_no_record(left_out):
 
 @pytest.mark.parametrize("side", ["", None, "maybe", "YES", 1, ["yes"]])
 def test_a_trade_whose_side_is_missing_or_unknown_is_no_record(side):
-    assert fault("trade", PRESENT_TRADE | {"taker_outcome_side": side, "taker_side": side})
+    sides = dict.fromkeys(("taker_outcome_side", "taker_side", "side", "taker_book_side"), side)
+    assert fault("trade", PRESENT_TRADE | sides)
+
+
+SIDES = {
+    "yes": Side.BUY,
+    "buy": Side.BUY,
+    "bid": Side.BUY,
+    "no": Side.SELL,
+    "sell": Side.SELL,
+    "ask": Side.SELL,
+}
+
+
+@pytest.mark.parametrize(("word", "side"), SIDES.items())
+@pytest.mark.parametrize("field", ["taker_outcome_side", "taker_side", "side", "taker_book_side"])
+def test_the_taker_side_is_read_in_every_word_of_every_field(field, word, side):
+    msg = {key: value for key, value in PRESENT_TRADE.items() if not key.endswith("_side")}
+    assert only_record("trade", msg | {field: word}).side is side
+
+
+@pytest.mark.parametrize("field", ["taker_outcome_side", "taker_side", "side"])
+def test_the_side_of_the_book_is_the_last_resort(field):
+    msg = {key: value for key, value in PRESENT_TRADE.items() if not key.endswith("_side")}
+    msg |= {"taker_book_side": "ask", field: "yes"}
+    assert only_record("trade", msg).side is Side.BUY
+
+
+def test_a_side_that_is_not_known_is_not_made_up_for_by_that_of_the_book():
+    sides = {"taker_outcome_side": "maybe", "taker_book_side": "ask"}
+    assert fault("trade", PRESENT_TRADE | sides)
+
+
+@pytest.mark.parametrize(
+    ("other_leg", "price_e9"),
+    [
+        ({"no_price_dollars": "0.2001"}, 799_900_000),
+        ({"no_price_dollars": "1.0000"}, 0),
+        ({"no_price": 20}, 800_000_000),
+        ({"no_price_dollars": "", "no_price": 20}, 800_000_000),
+        ({"no_price_dollars": "0.3000", "no_price": 20}, 700_000_000),
+    ],
+)
+def test_a_price_of_the_other_leg_alone_tells_that_of_yes(other_leg, price_e9):
+    msg = {key: value for key, value in PRESENT_TRADE.items() if "price" not in key}
+    assert only_record("trade", msg | other_leg).price_e9 == price_e9
+
+
+@pytest.mark.parametrize("leg", [{"yes_price_dollars": "0.8000"}, {"yes_price": 80}, {"price": 80}])
+def test_a_price_of_yes_in_any_form_wins_over_that_of_the_other_leg(leg):
+    msg = {key: value for key, value in PRESENT_TRADE.items() if "price" not in key}
+    other_leg = {"no_price_dollars": "0.9900", "no_price": 99}
+    assert only_record("trade", msg | other_leg | leg).price_e9 == 800_000_000
+
+
+def test_a_price_of_the_other_leg_that_is_no_number_is_a_fault():
+    msg = {key: value for key, value in PRESENT_TRADE.items() if key != "yes_price_dollars"}
+    assert fault("trade", msg | {"no_price_dollars": "abc"})
+
+
+@pytest.mark.parametrize("field", ["count_fp", "count"])
+@pytest.mark.parametrize("count", [2**32, 10**19, 10**23])
+@pytest.mark.parametrize("form", [str, int], ids=["text", "number"])
+def test_a_count_beyond_the_wire_form_is_kept_and_saturates_there(field, count, form):
+    msg = {key: value for key, value in PRESENT_TRADE.items() if key != "count_fp"}
+    record = only_record("trade", msg | {field: form(count)})
+    assert record.size_e9 == count * DOLLAR
+    metrics = Metrics()
+    wire = open_trade_v1_decoder().decode("trade", open_trade_v1(metrics).encode(record))
+    assert (wire["size"], wire["price"], wire["side"]) == (2**32 - 1, 0.8, "sell")
+    assert metrics.saturated == 1
 
 
 def test_a_trade_id_of_another_type_still_names_the_trade():
@@ -608,6 +703,7 @@ KNOWN_FIELDS = sorted(
         *PRESENT_TICKER,
         *LEGACY_TICKER,
         *PRESENT_TRADE,
+        *("no_price", "taker_book_side"),
         *("yes_dollars_fp", "no_dollars_fp", "yes_dollars", "no_dollars", "yes", "no", "side"),
         *("delta", "delta_fp", "price", "count", "event_type", "event_ticker", "settled_ts"),
         *("channel", "sid", "code", "msg", "market_tickers"),

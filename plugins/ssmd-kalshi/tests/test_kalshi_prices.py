@@ -14,14 +14,14 @@ from ssmd_kalshi.prices import CENTS, COUNTS, DOLLARS, NumberCache, scaled
 
 def exact(text: str, places: int) -> Decimal:
     with localcontext() as context:
-        context.prec = 60
+        context.prec = 80
         return Decimal(text).scaleb(places)
 
 
 decimals = st.builds(
     lambda sign, whole, fraction: f"{sign}{whole}{'.' + fraction if fraction else ''}",
     st.sampled_from(["", "-"]),
-    st.integers(0, 10**18 - 1).map(str),
+    (st.integers(0, 10**18 - 1) | st.integers(0, 10**40 - 1)).map(str),
     st.text("0123456789", max_size=9),
 )
 
@@ -42,7 +42,7 @@ def test_a_json_number_is_worth_the_same_as_its_text(text):
     assert scaled(Decimal(text)) == scaled(text)
 
 
-@given(st.integers(-(10**18) + 1, 10**18 - 1), st.sampled_from([7, 9]))
+@given(st.integers(-(10**40) + 1, 10**40 - 1), st.sampled_from([7, 9]))
 def test_an_integer_is_scaled_by_its_unit(value, places):
     assert scaled(value, places) == value * 10**places
 
@@ -57,13 +57,28 @@ def test_anything_else_is_refused_with_a_parse_error(value):
     "value",
     [
         *("abc", "1e5", "1_0", " 1", "1 ", "+1", ".5", "-", ".", "--1", "$1", "0x1", "1,5"),
-        *("\u0661", "\u0661.5", "NaN", "Infinity", "9" * 19, "0.1234567891", True, False),
-        *(10**18, Decimal("1e999999999"), Decimal("1e-999999999"), Decimal("NaN"), 0.5, b"1", []),
+        *("\u0661", "\u0661.5", "NaN", "Infinity", "9" * 41, "0.1234567891", True, False),
+        *(
+            10**40,
+            -(10**40),
+            Decimal("1e40"),
+            Decimal("1e999999999"),
+            Decimal("1e-999999999"),
+            Decimal("NaN"),
+            0.5,
+            b"1",
+            [],
+        ),
     ],
 )
 def test_what_is_no_number_that_a_record_carries_is_refused(value):
     with pytest.raises(ParseError):
         scaled(value)
+
+
+@pytest.mark.parametrize("value", [10**40 - 1, "9" * 40, Decimal("9" * 40)])
+def test_numbers_beyond_any_wire_form_are_kept_exactly(value):
+    assert scaled(value) == (10**40 - 1) * 10**9
 
 
 def test_a_message_shows_only_the_beginning_of_a_long_text():

@@ -38,6 +38,8 @@ class Ask:
     rest: tuple[str, ...] = ()
     """Markets whose turn comes after the reply."""
     sid: int | None = None
+    is_over: bool = False
+    """Of UNSUBSCRIBE: Kalshi ended the subscription itself, and need not answer for it."""
     attempt: int = 0
 
     @property

@@ -33,7 +33,8 @@ __all__ = ["Subscriptions"]
 
 _MINUTE_NS = 60_000_000_000
 _REPLY_SECONDS = 10.0
-_UNSUBSCRIBE_SECONDS = 2.0
+_OVER_SECONDS = 2.0
+"""So long the answer for a subscription that is over already is waited for."""
 
 
 @dataclass(slots=True)
@@ -140,8 +141,11 @@ class Subscriptions:
         if held is None:
             return () if ask is None else self._mend(ask, what, fact, session)
         if ask is None or ask.channel == held.channel:
-            return self._restart(fact.sid, session, also=ask)
-        return (*self._restart(fact.sid, session), *self._mend(ask, what, fact, session))
+            return self._restart(fact.sid, session, also=ask, is_over=True)
+        return (
+            *self._restart(fact.sid, session, is_over=True),
+            *self._mend(ask, what, fact, session),
+        )
 
     def _mend(self, ask: Ask, what: Remedy, fact: Refused, session: Session) -> Iterable[Action]:
         """Answer the refusal of a request whose subscription, if it has one, goes on."""
@@ -161,7 +165,8 @@ class Subscriptions:
             case ((Verb.SUBSCRIBE | Verb.ADD), Remedy.LEAVE):
                 actions = self._go_on(ask, ask.sid, session)
             case _:
-                actions = self._restart(ask.sid, session, also=ask)
+                is_over = what is Remedy.RESTART
+                actions = self._restart(ask.sid, session, also=ask, is_over=is_over)
         return actions
 
     def _retry(self, ask: Ask, fact: Refused) -> Iterable[Action]:
@@ -181,9 +186,9 @@ class Subscriptions:
             return ()
         if ask.verb is Verb.SNAPSHOT:
             return self._restart(ask.sid, session)
-        if ask.verb is Verb.UNSUBSCRIBE:
-            # Kalshi need not answer for a subscription that is dead.
+        if ask.is_over:
             return (self.subscribe(ask.channel, ask.markets, session),)
+        # To subscribe to books that are still alive brings an ok, and no snapshots.
         return (Reset(reason=f"no reply to {ask.verb.value} of {ask.channel}"),)
 
     def _on_gap(self, fact: GapFound, session: Session) -> Iterable[Action]:
@@ -204,7 +209,7 @@ class Subscriptions:
         return (self._send(_first(ask, wanted), session),)
 
     def _restart(
-        self, sid: Hashable, session: Session, *, also: Ask | None = None
+        self, sid: Hashable, session: Session, *, also: Ask | None = None, is_over: bool = False
     ) -> Iterable[Action]:
         """End a subscription; what it held and was about to hold is asked for again."""
         held = self._held.pop(sid, None)
@@ -217,7 +222,11 @@ class Subscriptions:
                 markets |= dict.fromkeys(ask.markets + ask.rest)
         self._forget(sid)
         end = Ask(
-            verb=Verb.UNSUBSCRIBE, channel=held.channel, markets=tuple(markets), sid=_number(sid)
+            verb=Verb.UNSUBSCRIBE,
+            channel=held.channel,
+            markets=tuple(markets),
+            sid=_number(sid),
+            is_over=is_over,
         )
         seconds = restart_seconds(self._count_restart(held.channel, session.now_ns()))
         return (
@@ -262,7 +271,7 @@ class Subscriptions:
             request=request,
             subscribes=ask.channel if ask.opens else None,
             markets=len(ask.markets) if ask.opens else 0,
-            reply_seconds=_UNSUBSCRIBE_SECONDS if ask.verb is Verb.UNSUBSCRIBE else _REPLY_SECONDS,
+            reply_seconds=_OVER_SECONDS if ask.is_over else _REPLY_SECONDS,
         )
 
 
