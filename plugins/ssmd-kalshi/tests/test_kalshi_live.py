@@ -160,6 +160,27 @@ async def test_a_subscription_that_the_venue_ended_goes_on_under_a_new_sid():
     assert books_of(kept.records()).keys() == set(MARKETS)
 
 
+async def test_an_end_that_the_venue_does_not_answer_costs_no_other_channel():
+    async with (
+        venue_of(FRAMES[:400]) as venue,
+        captured(venue, channels=["ticker", "trade"]) as kept,
+    ):
+        (client,) = venue.clients
+        venue.lose_replies(1)
+        venue.inject(venue.face.end_subscription(client, 1))
+        venue.play()
+        await until(lambda: len(kept.of("subscribed")) == 3)
+        await venue.finished()
+        await until(lambda: everything_sent(venue, kept))
+    assert len(venue.clients) == 1
+    assert [fields["sid"] for fields in kept.of("subscribed")] == [1, 2, 3]
+    assert sum(b'"unsubscribe"' in command for command in client.commands) == 1
+    sent = [record for frame in FRAMES[:400] for record in parse(frame).records]
+    trades = [record.venue_ns for record in kept.records() if record.kind == "trade"]
+    assert trades == [record.venue_ns for record in sent if record.kind == "trade"]
+    assert {fields["channel"] for fields in kept.of("gap")} == {"ticker"}
+
+
 async def test_markets_beyond_the_venues_cap_are_on_record_as_refused():
     async with (
         venue_of(FRAMES[:50], max_markets=4) as venue,
