@@ -61,6 +61,11 @@ class Archiver:
         """How many frames wait in memory."""
         return sum(len(batch.frames) for batch in self._held)
 
+    @property
+    def waiting_ts(self) -> int | None:
+        """Receipt time of the first frame that waits in memory."""
+        return self._held[0].first_ts if self._held else None
+
     def append(self, batch: Batch) -> None:
         """Archive a batch, behind what waits."""
         if self._held or not self._try(batch):

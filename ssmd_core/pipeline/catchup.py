@@ -26,7 +26,7 @@ class Log(Protocol):
 
     @property
     def head_ts(self) -> int:
-        """Receipt time of the last frame or ledger line in the archive."""
+        """Receipt time up to which the archive holds every frame and ledger line."""
         ...
 
     @property

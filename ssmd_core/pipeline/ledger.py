@@ -98,6 +98,11 @@ class Ledger:
         """How many lines wait for the disk."""
         return len(self._held)
 
+    @property
+    def waiting_ts(self) -> int | None:
+        """``ts`` of the first line that waits for the disk."""
+        return self._held[0][0] if self._held else None
+
 
 def _line(
     ts: int, session: str | None, conn: int | None, event: str, fields: dict[str, Any]

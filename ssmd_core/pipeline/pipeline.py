@@ -208,8 +208,11 @@ class Pipeline:
 
     @property
     def head_ts(self) -> int:
-        """Receipt time of the last frame or ledger line in the archive."""
-        return max(self.archiver.head_ts if self.archiver else 0, self.ledger.head_ts)
+        """Receipt time up to which the archive holds every frame and ledger line."""
+        parts = [part for part in (self.ledger, self.archiver) if part is not None]
+        waiting = [part.waiting_ts for part in parts if part.waiting_ts is not None]
+        # A full disk may take a ledger line and not the older frames before it.
+        return min(waiting) - 1 if waiting else max(part.head_ts for part in parts)
 
     @property
     def lost(self) -> int:

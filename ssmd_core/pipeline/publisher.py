@@ -123,7 +123,7 @@ class Publisher:
         if self.behind_from is not None:
             places.append(self.behind_from)
         if self._queue:
-            places.append(self._queue[0].ts - 1)
+            places.append(self._oldest_waiting() - 1)
         unacked = self._transport.oldest_unacked()
         if unacked is not None:
             places.append(unacked - 1)
@@ -141,7 +141,7 @@ class Publisher:
     def fall_behind(self) -> None:
         """Give memory up; the log goes on from the oldest message that waits."""
         if self._queue:
-            self.behind_from = self._queue[0].ts - 1
+            self.behind_from = self._oldest_waiting() - 1
             self._queue.clear()
             self._queue_bytes = self._metrics.backlog_bytes = 0
 
@@ -170,6 +170,10 @@ class Publisher:
         self._declare_dropped("the bus did not take it before the stop, and there is no archive")
 
     # ── between ──────────────────────────────────────────────────────────────────
+
+    def _oldest_waiting(self) -> int:
+        # Not the first: a ledger line may stand before frames that are older.
+        return min(message.ts for message in self._queue)
 
     def _unacked_records(self) -> int:
         oldest = self._transport.oldest_unacked()

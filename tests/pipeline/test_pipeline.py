@@ -352,6 +352,60 @@ async def test_ledger_lines_written_while_behind_reach_the_bus_after(rig, storag
     assert rig.trades() == [b"away-%d" % n for n in range(10)]
 
 
+class NotesOnly(MemoryStorage):
+    """A disk with room for a ledger line and none for a batch."""
+
+    full = False
+
+    def append(self, batch):
+        if self.full:
+            raise StorageFailed("no space for so much")
+        super().append(batch)
+
+
+async def test_frames_that_wait_for_the_disk_are_not_passed_over_when_catching_up(rig, transport):
+    storage = NotesOnly()
+    rig = rig(storage, transport)
+    transport.online = False
+    rig.deliver(b"1")
+    rig.pipeline.publisher.fall_behind()
+    storage.full = True
+    rig.deliver(b"2")
+    assert rig.events()[-1]["event"] == "sink_failed"  # later than the frame that waits
+    transport.online = True
+    async with running(rig):
+        await until(lambda: b"1" in rig.trades())
+        storage.full = False
+        await until(lambda: rig.pipeline.publisher.behind_from is None)
+    assert rig.trades() == [b"1", b"2"]
+
+
+async def test_the_cursor_does_not_pass_frames_that_wait_for_the_disk(rig, transport):
+    storage = NotesOnly()
+    rig = rig(storage, transport)
+    storage.full = True
+    waiting = rig.deliver(b"1")
+    transport.acknowledge()
+    await rig.pipeline._save_cursor()
+    assert int(storage.values["cursor"]) < waiting.first_ts
+
+
+async def test_a_ledger_line_ahead_of_older_frames_does_not_hide_them(rig, storage, transport):
+    rig = rig(storage, transport)
+    transport.online = False
+    first_ts = rig.receipt.stamp(1)
+    rig.pipeline.ledger.write("session_carried")  # as at midnight: before the batch, stamped after
+    batch = Batch(first_ts, [b"1"])
+    rig.pipeline.deliver(batch, rig.feed.parse_batch(batch.frames, None))
+    await rig.pipeline._save_cursor()
+    assert int(storage.values["cursor"]) < first_ts
+    rig.pipeline.publisher.fall_behind()
+    transport.online = True
+    async with running(rig):
+        await until(lambda: rig.pipeline.publisher.behind_from is None)
+    assert rig.trades() == [b"1"]
+
+
 async def test_an_archive_that_cannot_be_read_for_a_while_is_asked_again(
     rig, storage, transport, monkeypatch
 ):
