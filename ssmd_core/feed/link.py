@@ -103,7 +103,7 @@ class Link:
             self.session = self._new_session()
 
     def _wait_for(self, why: ConnectionEnded, live_seconds: float) -> float:
-        if self._feed.classify(why) is Verdict.FATAL:
+        if self._verdict(why) is Verdict.FATAL:
             if not self._host.accepted_once:
                 error = CredentialsRefused(
                     f"the venue refused the credentials: {why.detail}; check that the key belongs "
@@ -112,6 +112,13 @@ class Link:
                 self._host.give_up(error)
             return max(_REFUSED_RETRY_SECONDS, self._backoff.next_seconds())
         return self._backoff.next_seconds(live_seconds)
+
+    def _verdict(self, why: ConnectionEnded) -> Verdict:
+        try:
+            return self._feed.classify(why)
+        except Exception:  # noqa: BLE001  a feed's fault must not end the others
+            _log.exception("the feed could not judge a failure", conn=self.plan.conn)
+            return Verdict.RETRY
 
     async def _connect_and_capture(self) -> ConnectionEnded:
         try:
@@ -150,7 +157,7 @@ class Link:
         return why
 
     async def _watch(self, connection: Connection) -> None:
-        """Look at the clocks once a second, from outside the connection's own callbacks."""
+        """Look at the clocks four times a second, outside the connection's own callbacks."""
         beat = self._feed.heartbeat
         next_ping = self.monotonic() + PING_EVERY_SECONDS
         next_beat = self.monotonic() + beat.every_seconds if beat else float("inf")

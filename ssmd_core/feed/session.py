@@ -11,6 +11,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+import structlog
+
 from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.contract import (
@@ -41,6 +43,7 @@ from ssmd_core.records import Batch
 
 __all__ = ["FeedSession", "Intake", "Wire", "read_frames"]
 
+_log = structlog.get_logger("ssmd.feed")
 _DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
 
 
@@ -299,7 +302,13 @@ class FeedSession:
             self.life.step(Step.ANSWERED)
 
     def _tell(self, fact: Fact) -> None:
-        self.perform(self._feed.on_event(fact, self))
+        try:
+            self.perform(self._feed.on_event(fact, self))
+        except Exception as error:  # noqa: BLE001  a timer's would end every connection
+            # Not raised through ``on_frames`` either: what a wake-up brought is kept whole.
+            _log.exception("the feed failed on a fact", fact=type(fact).__name__)
+            if self.wire is not None:
+                self.wire.abort(ConnectionEnded("feed_error", self.wire.mask(repr(error))))
 
     def _last_numbers(self) -> dict[str, int]:
         return {str(sid): number for sid, number in self.tracker.last_numbers().items()}

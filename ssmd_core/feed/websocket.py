@@ -87,14 +87,16 @@ class Connection(asyncio.Protocol):
             self._listener.on_frames(frames, binary)
 
     def send(self, data: bytes) -> None:
-        """Send one text message."""
-        self._protocol.send_text(data)
-        self._write()
+        """Send one text message; once the closing has begun, nothing."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_text(data)
+            self._write()
 
     def ping(self) -> None:
-        """Send a ping."""
-        self._protocol.send_ping(b"ssmd")
-        self._write()
+        """Send a ping; once the closing has begun, none."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"ssmd")
+            self._write()
 
     def pause(self) -> None:
         """Stop reading: the venue feels it through TCP."""

@@ -6,7 +6,16 @@ import pytest
 
 from ssmd_core.clock import ReceiptClock, SystemClock
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused
-from ssmd_core.feed import ConnectionPlan, Endpoint, Feed, FrameKind, Parsed
+from ssmd_core.feed import (
+    ConnectionPlan,
+    Endpoint,
+    Feed,
+    FrameKind,
+    Parsed,
+    Subscribed,
+    Timer,
+    TimerFired,
+)
 from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
@@ -125,6 +134,49 @@ async def test_after_every_end_it_connects_and_subscribes_again(
     assert metrics.reconnects == {cause: 1}
     first, second = (event["session"] for event in intake.of("session_opened"))
     assert first != second
+
+
+async def test_a_feed_that_breaks_on_a_fact_costs_its_connection_and_no_other(
+    toy, face, intake, metrics, monkeypatch
+):
+    class Broken(toy):
+        def on_event(self, event, session):
+            match event:
+                case Subscribed() if metrics.reconnects.get("feed_error", 0) < 2:
+                    return (Timer(seconds=0.0, name="again"),)
+                case TimerFired() if metrics.reconnects:
+                    raise RuntimeError("bug in a fact")
+                case TimerFired():
+                    return _bug_in_an_action()
+            return ()
+
+        def classify(self, error):
+            raise RuntimeError("bug in a verdict")
+
+    recording = Recording([TRADE], rate=500, loop=True)
+    async with (
+        LoopbackVenue(recording, face) as venue,
+        hosted(Broken(venue.url), intake, metrics, monkeypatch) as host,
+    ):
+        await until(lambda: metrics.reconnects.get("feed_error") == 2)
+        await until(lambda: len(intake.of("subscribed")) == 3 and host.connected())
+        seen = len(intake.frames)
+        await until(lambda: len(intake.frames) > seen)
+    assert [event["cause"] for event in intake.of("session_closed")[:2]] == ["feed_error"] * 2
+
+
+def _bug_in_an_action():
+    yield Timer(seconds=60.0, name="never")
+    raise RuntimeError("bug in an action")
+
+
+async def test_a_connection_that_is_closing_takes_no_more_and_says_nothing(face):
+    async with LoopbackVenue((), face) as venue:
+        connection = await dial(Endpoint(url=venue.url), Nobody(), on_reached=lambda: None)
+        await connection.close(1.0)
+        connection.send(b"late")
+        connection.ping()
+        assert venue.clients[0].commands == []
 
 
 async def test_a_frame_past_the_limit_closes_with_1009_and_capture_goes_on(
