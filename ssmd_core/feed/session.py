@@ -32,16 +32,15 @@ from ssmd_core.feed.contract import (
     TimerFired,
     Unsubscribed,
     WebSocketFeed,
-    malformed,
 )
+from ssmd_core.feed.reading import read_frames
 from ssmd_core.feed.sequence import Gap, SequenceTracker
 from ssmd_core.feed.states import Life, State, Step
 from ssmd_core.feed.subscriptions import Subscriptions
-from ssmd_core.feed.validity import is_json, is_utf8
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 
-__all__ = ["FeedSession", "Intake", "Wire", "read_frames"]
+__all__ = ["FeedSession", "Intake", "Wire"]
 
 _log = structlog.get_logger("ssmd.feed")
 _DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
@@ -333,35 +332,3 @@ class FeedSession:
 
     def _report(self, event: str, **fields: Any) -> None:
         self._intake.report(event, session=self.id, conn=self._plan.conn, **fields)
-
-
-def read_frames(
-    feed: WebSocketFeed | Feed, frames: list[bytes], binary: frozenset[int], session: Any
-) -> tuple[list[Parsed], frozenset[int]]:
-    """Read frames and decide which are not JSON. Total: whatever comes has an answer.
-
-    Returns:
-        One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
-    """
-    raw = set(binary)
-    raw.update(i for i, data in enumerate(frames) if not data.isascii() and not is_utf8(data))
-    if raw:
-        parsed = [
-            _NOT_TEXT if i in raw else feed.parse_batch([data], session)[0]
-            for i, data in enumerate(frames)
-        ]
-    else:
-        try:
-            parsed = feed.parse_batch(frames, session)
-        except Exception as error:  # noqa: BLE001  an overridden parse_batch costs no frame
-            parsed = [malformed(error)] * len(frames)
-    for i, said in enumerate(parsed):
-        trusted = feed.strict_json and said.kind is not FrameKind.MALFORMED
-        if i not in raw and not trusted and not is_json(frames[i]):
-            raw.add(i)
-    return parsed, frozenset(raw)
-
-
-_NOT_TEXT = Parsed(
-    label="not_text", kind=FrameKind.MALFORMED, fault="a binary frame, or text that is not UTF-8"
-)

@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from ssmd_core.feed import ConnectionPlan, Feed, WebSocketFeed
-from ssmd_core.feed.session import read_frames
+from ssmd_core.feed.reading import read_frames
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.records import Batch

@@ -39,16 +39,16 @@ class Encoding:
             for further, record in enumerate(said.records):
                 if record.kind not in self._kinds:
                     continue
+                ts = batch.first_ts + index
                 try:
                     payload = self._encoder.encode(record)
+                    message_id = self._id(record, ts, further)
                 except RecordError as error:
                     self._metrics.unpublishable.add(str(error))
                     continue
-                except Exception as error:  # noqa: BLE001  an encoder's fault costs one record
+                except Exception as error:  # noqa: BLE001  a stranger's fault costs one record
                     self._metrics.unpublishable.add(f"encoder failed: {type(error).__name__}")
                     continue
-                ts = batch.first_ts + index
-                message_id = self._id(record, ts, further)
                 out.append(
                     Message(
                         record.kind, record.ticker, payload, message_id, ts, self._schema, origin

@@ -16,7 +16,8 @@ from ssmd_core.feed import (
     Timer,
     Unsubscribed,
 )
-from ssmd_core.feed.session import FeedSession, read_frames
+from ssmd_core.feed.reading import read_frames
+from ssmd_core.feed.session import FeedSession
 from ssmd_core.feed.states import State, Step
 
 
@@ -161,9 +162,32 @@ def test_a_feed_that_breaks_on_a_whole_batch_costs_no_frame(toy, make):
         def parse_batch(self, frames, session):
             raise RuntimeError("bug")
 
-    parsed, raw = read_frames(Broken(), [b'{"t":"x"}', b"no"], frozenset(), make())
-    assert [said.label for said in parsed] == ["malformed", "malformed"]
-    assert raw == {1}
+    for binary in (frozenset(), frozenset({2})):
+        frames = [b'{"t":"x"}', b"no", b"\x00"][: 2 + len(binary)]
+        parsed, raw = read_frames(Broken(), frames, binary, make())
+        assert [said.label for said in parsed[:2]] == ["x", "malformed"]
+        assert raw == {1} | binary
+
+
+@pytest.mark.parametrize("answers", [[None, None], [], [Parsed("x")] * 3])
+def test_a_batch_that_is_read_into_something_else_is_read_frame_by_frame(toy, make, answers):
+    class Wrong(toy):
+        def parse_batch(self, frames, session):
+            return answers
+
+    parsed, _ = read_frames(Wrong(), [b'{"t":"x"}', b'{"t":"y"}'], frozenset(), make())
+    assert [said.label for said in parsed] == ["x", "y"]
+
+
+def test_a_frame_that_is_read_into_nothing_is_kept_and_told(toy, make, intake):
+    class Forgetful(toy):
+        def parse(self, data, session):
+            return None if b"heartbeat" in data else super().parse(data, session)
+
+    session = make(Forgetful())
+    session.on_frames([b'{"t":"heartbeat"}', b'{"t":"y"}'], frozenset())
+    assert intake.frames[-2:] == [b'{"t":"heartbeat"}', b'{"t":"y"}']
+    assert intake.faults == ["`parse` returned NoneType, not a Parsed"]
 
 
 def test_a_strict_feed_is_trusted_only_with_what_it_read(toy, make):

@@ -107,6 +107,21 @@ def test_what_the_schema_cannot_carry_is_counted_and_left_out():
     }
 
 
+class Nameless(Trade, frozen=True):
+    @property
+    def key(self):
+        raise LookupError("bug in a key")
+
+
+def test_a_record_that_cannot_name_itself_costs_no_other():
+    metrics = Metrics()
+    encoding = Encoding(AnyEncoder(), "toy", "c0ffee", metrics)
+    records = (Nameless("A", 1, 1, 1, Side.BUY), Trade("B", 1, 1, 1, Side.BUY))
+    messages = encoding.messages(Batch(1, [b""]), [Parsed("t", records)])
+    assert [m.ticker for m in messages] == ["B"]
+    assert metrics.unpublishable == {"encoder failed: LookupError": 1}
+
+
 # ── the archive fails ────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,60 @@
+"""Decides what the frames of a wake-up say, whatever a feed makes of them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ssmd_core.errors import ParseError
+from ssmd_core.feed.contract import Feed, FrameKind, Parsed, WebSocketFeed, malformed
+from ssmd_core.feed.validity import is_json, is_utf8
+
+__all__ = ["read_frames"]
+
+_PARSED = frozenset({Parsed})
+_NOT_TEXT = Parsed(
+    label="not_text", kind=FrameKind.MALFORMED, fault="a binary frame, or text that is not UTF-8"
+)
+
+
+def read_frames(
+    feed: WebSocketFeed | Feed, frames: list[bytes], binary: frozenset[int], session: Any
+) -> tuple[list[Parsed], frozenset[int]]:
+    """Read frames and decide which are not JSON. Total: whatever comes has an answer.
+
+    Returns:
+        One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
+    """
+    raw = set(binary)
+    raw.update(i for i, data in enumerate(frames) if not data.isascii() and not is_utf8(data))
+    if raw:
+        parsed = [
+            _NOT_TEXT if i in raw else _read(feed, [data], session)[0]
+            for i, data in enumerate(frames)
+        ]
+    else:
+        parsed = _read(feed, frames, session)
+    for i, said in enumerate(parsed):
+        trusted = feed.strict_json and said.kind is not FrameKind.MALFORMED
+        if i not in raw and not trusted and not is_json(frames[i]):
+            raw.add(i)
+    return parsed, frozenset(raw)
+
+
+def _read(feed: WebSocketFeed | Feed, frames: list[bytes], session: Any) -> list[Parsed]:
+    """Let the feed read text frames. What an override gets wrong is read one by one."""
+    with contextlib.suppress(Exception):
+        parsed = feed.parse_batch(frames, session)
+        if len(parsed) == len(frames) and _PARSED.issuperset(map(type, parsed)):
+            return parsed
+    return [_read_one(feed, data, session) for data in frames]
+
+
+def _read_one(feed: WebSocketFeed | Feed, data: bytes, session: Any) -> Parsed:
+    try:
+        said: Any = feed.parse(data, session)
+    except Exception as error:  # noqa: BLE001  a feed's fault never costs a frame
+        return malformed(error)
+    if isinstance(said, Parsed):
+        return said
+    return malformed(ParseError(f"`parse` returned {type(said).__name__}, not a Parsed"))
