@@ -60,7 +60,9 @@ class FeedHost:
             link.set_paused()
 
     def resume(self) -> None:
-        """Read on."""
+        """Read on, unless stopped: what would be read then is taken by nobody."""
+        if self.stopped:
+            return
         self.paused = False
         for link in self._links:
             link.set_paused()

@@ -382,6 +382,22 @@ async def test_a_stop_closes_with_1000_and_takes_nothing_more(
     assert intake.events[-1]["cause"] == "stopped"
 
 
+async def test_after_a_stop_a_bus_that_has_room_again_starts_no_reading(
+    toy, face, intake, metrics, monkeypatch
+):
+    async with (
+        LoopbackVenue(Recording([TRADE], loop=True), face) as venue,
+        hosted(toy(venue.url), intake, metrics, monkeypatch) as host,
+    ):
+        await until(lambda: intake.frames)
+        host.pause()
+        host.stop()
+        host.resume()
+        read = metrics.received_bytes
+        await until(lambda: not venue._front.peers[0].drained)  # nobody reads
+        assert metrics.received_bytes == read
+
+
 async def test_a_peer_that_speaks_no_websocket_is_a_failed_handshake(intake, metrics):
     async def babble(stream):
         async with stream:
