@@ -5,7 +5,6 @@ from __future__ import annotations
 import anyio.to_thread
 import structlog
 
-from ssmd_core.errors import StorageFailed
 from ssmd_core.sink import Storage
 
 __all__ = ["Cursor"]
@@ -39,7 +38,7 @@ class Cursor:
             return
         try:
             await anyio.to_thread.run_sync(self._storage.save, _NAME, str(position).encode())
-        except StorageFailed as error:
-            _log.warning("the cursor could not be kept", why=str(error))
+        except Exception as error:  # noqa: BLE001  also a stranger's storage is asked again
+            _log.warning("the cursor could not be kept", why=str(error) or repr(error))
             return
         self._kept = position

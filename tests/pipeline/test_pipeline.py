@@ -482,6 +482,19 @@ async def test_the_cursor_names_the_last_frame_of_which_all_is_acknowledged(
     assert int(storage.values["cursor"]) == first.last_ts
 
 
+async def test_a_cursor_that_a_storage_cannot_keep_is_kept_later(
+    rig, storage, transport, monkeypatch
+):
+    rig = rig(storage, transport)
+    last = rig.deliver(b"1").last_ts
+    transport.acknowledge()
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "save", None)
+        await rig.pipeline._save_cursor()
+    await rig.pipeline._save_cursor()
+    assert int(storage.values["cursor"]) == last
+
+
 async def test_a_start_publishes_what_the_cursor_has_not_passed_with_the_same_ids(rig, storage):
     before = rig(storage, WindowTransport())
     before.deliver(b"1", b"2", b"3")
