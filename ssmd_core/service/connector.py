@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -122,7 +123,9 @@ class Connector:
                 return 0
             lost = await self._capture(self._pipeline, self._host, stopping)
         finally:
-            await self._close()
+            fault = await self._close()
+        if fault is not None:
+            raise fault
         return self._say_farewell(lost)
 
     async def _start(self, stopping: anyio.Event) -> None:
@@ -199,19 +202,24 @@ class Connector:
             _log.warning("not everything was acknowledged in time", seconds=limit)
         return await pipeline.finish()
 
-    async def _close(self) -> None:
-        """Close files, then the bus, then the venue; each within its time."""
+    async def _close(self) -> Exception | None:
+        """Close files, then the bus, then the venue, each within its time; return what failed."""
         closers: list[Callable[[], Awaitable[None]]] = []
         if self._storage is not None:
             closers.append(self._storage.aclose)
         if self._transport is not None:
             closers.append(self._transport.aclose)
+        if self._host is not None:
+            closers.append(partial(self._host.close, _CLOSE_SECONDS / 2))
+        fault: Exception | None = None
         for close in closers:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await close()
-        if self._host is not None:
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await self._host.close(_CLOSE_SECONDS / 2)
+                try:
+                    await close()
+                except Exception as error:  # noqa: BLE001  the others are closed all the same
+                    _log.exception("a part could not be closed")
+                    fault = fault or error
+        return fault
 
     def _say_farewell(self, lost: int) -> int:
         if lost:

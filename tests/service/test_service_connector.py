@@ -1,0 +1,27 @@
+import pytest
+
+from ssmd_core.errors import StorageFailed
+from ssmd_core.service.connector import Connector
+from ssmd_core.testing.fakes import MemoryStorage, WindowTransport
+
+pytestmark = pytest.mark.anyio
+
+
+class DyingStorage(MemoryStorage):
+    async def aclose(self):
+        raise StorageFailed("the disk died")
+
+
+class ClosingTransport(WindowTransport):
+    closed = False
+
+    async def aclose(self):
+        self.closed = True
+
+
+async def test_an_archive_that_cannot_be_closed_keeps_nothing_else_open():
+    connector = Connector(plan=None, settings=None)
+    connector._storage, connector._transport = DyingStorage(), ClosingTransport()
+    fault = await connector._close()
+    assert connector._transport.closed
+    assert isinstance(fault, StorageFailed)
