@@ -70,17 +70,10 @@ class ErrorFrame(_Reply, tag="error"):
     def read(self) -> Parsed:
         """Return the refusal, whatever its body looks like."""
         body = self.msg if isinstance(self.msg, dict) else {"msg": self.msg}
-        code = body.get("code")
-        if (
-            isinstance(code, str)
-            and code.isascii()
-            and code.isdecimal()
-            and len(code) <= _CODE_DIGITS
-        ):
-            code = int(code)
+        code = _code(body.get("code"))
         event = Refused(
             request=self.id,
-            code=code if type(code) is int else str(code or "unknown")[:_LONGEST_CODE],
+            code=code,
             reason=str(body.get("msg") or "no reason given")[:_LONGEST_REASON],
             sid=self.sid,
             ends_sid=self.sid is not None and code in ENDS_SID,
