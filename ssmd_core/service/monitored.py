@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ssmd_core.metrics import Metrics
-from ssmd_core.sink.contract import Health
+from ssmd_core.sink import Health
 
 __all__ = ["Monitored", "Readiness"]
 

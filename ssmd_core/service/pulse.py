@@ -19,7 +19,7 @@ import anyio
 import anyio.abc
 
 from ssmd_core.clock import NS, Clock, SystemClock
-from ssmd_core.sink.contract import Health
+from ssmd_core.sink import Health
 
 __all__ = ["Beat", "Finding", "Pulse", "Watchdog", "judge", "stacks"]
 

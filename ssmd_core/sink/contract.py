@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "Health",
     "Mark",
     "Message",
+    "Reporter",
     "SinkContext",
     "Storage",
     "StorageContext",
@@ -205,9 +206,6 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 class Transport(ABC):
     """Publishes messages in order; each counts only once the bus acknowledged it."""
-
-    publishes: ClassVar[bool] = True
-    """False for one that takes no messages: nothing is encoded then."""
 
     async def open(self) -> None:
         """Look at the bus once, within seconds. An unreachable bus is no fault.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from ssmd_core.sink.contract import Reporter
+from ssmd_core.sink import Reporter
 from ssmd_sink_file.files import describe
 
 __all__ = ["Digests"]
