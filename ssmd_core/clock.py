@@ -84,13 +84,6 @@ class ReceiptClock:
         """How far receipt time is ahead of the wall clock."""
         return max(self._now, self._last) - self._clock.wall_ns()
 
-    def raise_floor(self, floor_ns: int) -> None:
-        """Make every later stamp greater than ``floor_ns``."""
-        self._last = max(self._last, floor_ns)
-        if floor_ns > self._now:
-            self._now = floor_ns
-            self.now_ns()
-
     def take_step(self) -> int:
         """Return the size of a backward step not yet reported, else 0."""
         step, self._step_ns = self._step_ns, 0

@@ -12,28 +12,7 @@ import structlog
 from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.sink import Storage
 
-__all__ = ["EVENTS", "Ledger", "Observe"]
-
-EVENTS = frozenset(
-    {
-        "session_opened",
-        "session_closed",
-        "session_carried",
-        "subscribed",
-        "refused",
-        "gap",
-        "stale",
-        "paused",
-        "resumed",
-        "dropped",
-        "repaired",
-        "sink_failed",
-        "sink_recovered",
-        "clock_stepped",
-        "rotated",
-    }
-)
-"""The words that stand in ``event``; docs/start-here.md says what each carries."""
+__all__ = ["Ledger", "Observe"]
 
 Observe = Callable[[str, Mapping[str, Any]], None]
 """Is told of each event and its fields."""

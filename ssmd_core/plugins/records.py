@@ -65,7 +65,7 @@ class TransportType(PluginRecord):
     config: type[BaseModel]
     open: Callable[[TransportContext, Any], Transport]
     publishes: bool = True
-    """False for a transport that takes no messages: an archive is then needed."""
+    """False for one that takes no messages: it is never opened, and an archive is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,9 +20,7 @@ class MemoryConfig(BaseModel):
 
 
 class MemoryTransport(Transport):
-    """Takes no messages."""
-
-    publishes: ClassVar[bool] = False
+    """Takes no messages; its ``TransportType`` says so, and the host never opens it."""
 
     def room(self) -> int:
         """Return 0: nothing is ever taken."""
