@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ class Ledger:
     """Write events beside the archive, to the bus and to the log, in this order.
 
     While the disk refuses, lines wait in a bounded buffer and are written first when
-    space returns.
+    space returns; how many of the oldest did not fit is a ``dropped`` line of its own.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Ledger:
         self._receipt = receipt
         self._publish = publish
         self._observe = observe
-        self._held: deque[tuple[int, bytes]] = deque(maxlen=_MAX_HELD)
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._dropped = self._dropped_from = self._dropped_to = 0
         self.head_ts = 0
         """``ts`` of the last line in the archive."""
 
@@ -51,7 +53,7 @@ class Ledger:
         ts = self._receipt.stamp()
         line = _line(ts, session, conn, event, fields)
         self._held.append((ts, line))
-        self.flush()
+        self._put_down()
         self._publish(ts, line)
         if self._observe is not None:
             self._observe(event, fields)
@@ -59,18 +61,19 @@ class Ledger:
         log(event, session=session, conn=conn, **fields)
 
     def flush(self) -> None:
-        """Try to write what is held."""
-        if self._storage is None:
-            self._held.clear()
-            return
-        while self._held:
-            ts, line = self._held[0]
-            try:
-                self._storage.note(ts, line)
-            except Exception:  # noqa: BLE001  whatever it was, the line is tried again
-                return
-            self._held.popleft()
-            self.head_ts = ts
+        """Try to write what is held, and tell what could not be. Called on a timer."""
+        self._put_down()
+        if self._dropped and not self._held:
+            count, self._dropped = self._dropped, 0
+            from_ts, self._dropped_from = self._dropped_from, 0
+            self.write(
+                "dropped",
+                sink="ledger",
+                reason="the archive refused ledger lines for longer than memory holds",
+                lines=count,
+                from_ts=iso(from_ts),
+                to_ts=iso(self._dropped_to),
+            )
 
     @property
     def held(self) -> int:
@@ -82,9 +85,30 @@ class Ledger:
         """``ts`` of the first line that waits for the disk."""
         return self._held[0][0] if self._held else None
 
+    def _put_down(self) -> None:
+        if self._storage is None:
+            self._held.clear()
+        while self._storage is not None and self._held:
+            ts, line = self._held[0]
+            try:
+                self._storage.note(ts, line)
+            except Exception:  # noqa: BLE001  whatever it was, the line is tried again
+                break
+            self._held.popleft()
+            self.head_ts = ts
+        while len(self._held) > _MAX_HELD:
+            ts, _ = self._held.popleft()
+            self._dropped += 1
+            self._dropped_from = self._dropped_from or ts
+            self._dropped_to = ts
+
 
 def _line(
     ts: int, session: str | None, conn: int | None, event: str, fields: dict[str, Any]
 ) -> bytes:
-    head = {"ts": iso(ts), "session": session, "conn": conn, "event": event}
-    return msgspec.json.encode({**head, **fields})
+    event_line = {"ts": iso(ts), "session": session, "conn": conn, "event": event, **fields}
+    try:
+        return msgspec.json.encode(event_line, enc_hook=str)
+    except UnicodeEncodeError:
+        # Text of a venue or a stranger that UTF-8 cannot carry is escaped, never lost.
+        return json.dumps(event_line, default=str, separators=(",", ":")).encode()

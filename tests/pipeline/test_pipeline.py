@@ -1,3 +1,4 @@
+import json
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ssmd_core.errors import RecordError, StorageFailed
 from ssmd_core.feed import Parsed
 from ssmd_core.metrics import Metrics
+from ssmd_core.pipeline import ledger as ledger_module
 from ssmd_core.pipeline import publisher as publisher_module
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.records import Batch, Side, Ticker, Trade
@@ -183,6 +185,32 @@ async def test_ledger_lines_wait_for_space_too(rig, storage):
     (event,) = rig.events()
     assert list(event)[:4] == ["ts", "session", "conn", "event"]
     assert event["event"] == "gap"
+
+
+async def test_ledger_lines_that_do_not_fit_in_memory_are_counted_in_the_ledger(
+    rig, storage, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "_MAX_HELD", 3)
+    rig = rig(storage)
+    ledger = rig.pipeline.ledger
+    storage.failing = "no space"
+    for code in range(5):
+        ledger.write("refused", code=code)
+    storage.failing = ""
+    ledger.flush()
+    told = rig.events()
+    assert [line["event"] for line in told] == ["refused"] * 3 + ["dropped"]
+    assert (told[-1]["sink"], told[-1]["lines"]) == ("ledger", 2)
+    assert told[-1]["from_ts"] <= told[-1]["to_ts"] < told[0]["ts"]
+
+
+@pytest.mark.parametrize("reason", ["\ud800", object()])
+async def test_a_ledger_line_of_odd_values_is_written_all_the_same(rig, storage, reason):
+    rig = rig(storage)
+    rig.pipeline.ledger.write("refused", reason=reason)
+    line = storage.notes_kept[-1][1]
+    assert line.startswith(b'{"ts":"2')  # as it is looked for when the ledger is read back
+    assert json.loads(line)["reason"] == str(reason)
 
 
 async def test_what_still_waits_at_the_end_is_lost_and_said_so(rig, storage):
