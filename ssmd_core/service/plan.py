@@ -197,7 +197,26 @@ def _opened(
     if not isinstance(feed, (WebSocketFeed, Feed)):
         kind = type(feed).__name__
         raise PluginError(f"plugin {origin}: `open` returns {kind}, not a WebSocketFeed or Feed")
+    if isinstance(feed, WebSocketFeed):
+        _check_connections(feed, origin)
     return feed
+
+
+def _check_connections(feed: WebSocketFeed, origin: str) -> None:
+    try:
+        numbers = [plan.conn for plan in feed.connections()]
+    except SsmdError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise PluginError(f"plugin {origin}: `connections` raised {kind}") from error
+    if not numbers:
+        raise PluginError(f"plugin {origin}: `connections` returns none, nothing would be captured")
+    if len(set(numbers)) < len(numbers):
+        raise PluginError(
+            f"plugin {origin}: `connections` returns conn {', '.join(map(str, numbers))}; the "
+            "archive tells connections apart by conn: number them from 0"
+        )
 
 
 def _check_kind(loaded: Loaded, feed: WebSocketFeed | Feed) -> None:

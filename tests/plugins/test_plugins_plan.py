@@ -243,3 +243,25 @@ def test_a_feed_that_does_not_open_says_why(install, world, feed_code, opening, 
     with pytest.raises(error, match=message) as caught:
         world(QUIET, FEED + "plugin: bad\n")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("connections", "message"),
+    [
+        ("return ()", "`connections` returns none, nothing would be captured$"),
+        ("return [ConnectionPlan()] * 2", "`connections` returns conn 0, 0; .* number them from 0"),
+        ("raise ValueError('hunter2')", "`connections` raised ValueError$"),
+    ],
+)
+def test_a_feed_without_connections_of_its_own_is_refused(
+    install, world, feed_code, connections, message
+):
+    code = feed_code("acme").replace(
+        "    def on_open",
+        f"    def connections(self):\n        {connections}\n    def on_open",
+    )
+    code = code.replace("import Endpoint,", "import ConnectionPlan, Endpoint,")
+    install("bad", {"feed:bad": "plan_conns"}, code.replace("'acme'", "'bad'"), module="plan_conns")
+    with pytest.raises(PluginError, match=message) as caught:
+        world(QUIET, FEED + "plugin: bad\n")
+    assert "hunter2" not in str(caught.value)
