@@ -77,6 +77,9 @@ async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> N
         return
     try:
         await transport.open()
+        health = transport.health()
+        if not health.ok:
+            raise StartError(f"the bus cannot be used now: {health.reason}")
         found.append(f"bus: {plan.transport_type.name} looked at, it takes what is published")
     finally:
         await transport.aclose()

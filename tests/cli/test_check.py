@@ -161,6 +161,14 @@ def test_connect_exits_2_when_the_venue_cannot_be_reached(world):
     assert "cannot be reached" in err
 
 
+def test_connect_exits_2_when_the_bus_cannot_be_reached(world):
+    environ = {"SSMD_TRANSPORT": '{"transport_type": "nats", "url": "nats://127.0.0.1:9"}'}
+    code, out, err = world.call(*CHECK, "--connect", **environ)
+    assert code == 2
+    assert "the bus cannot be used now" in err
+    assert "takes what is published" not in out
+
+
 def test_json_variables_reach_the_feed(world):
     environ = {"SSMD_FEED__SETTINGS": json.dumps({"channels": ["weather"]})}
     code, _, err = world.call(*CHECK, **environ)
