@@ -314,7 +314,8 @@ async def dial(
     try:
         uri = parse_uri(endpoint.url)
     except InvalidURI as error:
-        raise ConnectionEnded("address", str(error)) from error
+        # Without the URL and without the cause: some venues want a token in it.
+        raise ConnectionEnded("address", f"no WebSocket address: {error.msg}") from None
     extensions: list[ClientExtensionFactory] = (
         [ClientPerMessageDeflateFactory()] if endpoint.compression else []
     )

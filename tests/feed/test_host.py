@@ -170,6 +170,13 @@ def _bug_in_an_action():
     raise RuntimeError("bug in an action")
 
 
+async def test_an_address_that_makes_no_sense_is_told_without_its_token():
+    with pytest.raises(ConnectionEnded) as caught:
+        await dial(Endpoint(url="https://v/?k=s3cr3t"), Nobody(), on_reached=lambda: None)
+    assert caught.value.cause == "address"
+    assert "s3cr3t" not in f"{caught.value} {caught.value.__cause__}"
+
+
 async def test_a_connection_that_is_closing_takes_no_more_and_says_nothing(face):
     async with LoopbackVenue((), face) as venue:
         connection = await dial(Endpoint(url=venue.url), Nobody(), on_reached=lambda: None)
