@@ -123,24 +123,23 @@ class Link:
     async def _connect_and_capture(self) -> ConnectionEnded:
         try:
             endpoint = self._feed.endpoint(self.plan)
-            await self._dial(endpoint)
+            connection = await self._dial(endpoint)
         except ConnectionEnded as why:
             return why
         except Exception as error:  # noqa: BLE001  a feed's fault must not end the others
             _log.exception("the feed could not say where to connect", conn=self.plan.conn)
             return ConnectionEnded("feed_error", repr(error))
-        return await self._capture(_public_url(endpoint.url))
+        return await self._capture(connection, _public_url(endpoint.url))
 
-    async def _dial(self, endpoint: Endpoint) -> None:
+    async def _dial(self, endpoint: Endpoint) -> Connection:
         life = self.session.life
         life.step(Step.DIAL)
-        self.connection = await dial(endpoint, self, on_reached=lambda: life.step(Step.REACHED))
+        connection = await dial(endpoint, self, on_reached=lambda: life.step(Step.REACHED))
         self._host.accepted_once = True
+        return connection
 
-    async def _capture(self, url: str) -> ConnectionEnded:
-        connection = self.connection
-        if connection is None:  # stopped between the handshake and here
-            return ConnectionEnded("stopped")
+    async def _capture(self, connection: Connection, url: str) -> ConnectionEnded:
+        self.connection = connection
         self._liveness = Liveness(self.plan.stale_seconds, self.monotonic())
         self.set_paused()
         try:
