@@ -287,6 +287,9 @@ class _Parser(ABC):
     def parse(self, data: bytes, session: Session) -> Parsed:
         """Read one text frame (valid UTF-8). The hot call, once a frame.
 
+        Records must follow from the frame alone: when the bus catches up, frames of the
+        archive are read again, in a session that has a fresh state and no channels.
+
         Raises:
             ParseError: the frame is malformed. Anything else raised counts as one too;
                 the frame is archived all the same.

@@ -53,6 +53,9 @@ class SinkContext:
     feed: str
     environment: str
     metrics: Metrics
+    """A storage keeps ``archived``, ``archived_bytes`` and ``archive_sync`` in it; a transport
+    ``published``, ``duplicates``, ``publish_retries``, ``publish_duration``, and ``unacked``,
+    from which the host tells at a stop what was lost."""
     report: Reporter
     environ: Mapping[str, str] = field(repr=False)
     """The process environment: read secrets from here."""
