@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -22,7 +22,6 @@ __all__ = [
     "Health",
     "Mark",
     "Message",
-    "Reporter",
     "SinkContext",
     "Storage",
     "StorageContext",
@@ -38,14 +37,6 @@ class Health(NamedTuple):
     reason: str = ""
 
 
-class Reporter(Protocol):
-    """Takes a ledger event of a sink."""
-
-    def __call__(self, event: str, **fields: Any) -> None:
-        """``event`` is one of contract words such as ``rotated`` or ``dropped``."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkContext:
     """What every sink is given."""
@@ -56,7 +47,8 @@ class SinkContext:
     """A storage keeps ``archived``, ``archived_bytes`` and ``archive_sync`` in it; a transport
     ``published``, ``duplicates``, ``publish_retries``, ``publish_duration``, and ``unacked``,
     from which the host tells at a stop what was lost."""
-    report: Reporter
+    report: Callable[..., None]
+    """Write a ledger event: ``report("rotated", file=…)``; the word, then its fields."""
     environ: Mapping[str, str] = field(repr=False)
     """The process environment: read secrets from here."""
     warn: Callable[[str], None] = print

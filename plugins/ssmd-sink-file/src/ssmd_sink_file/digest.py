@@ -10,7 +10,6 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from ssmd_core.sink import Reporter
 from ssmd_sink_file.files import describe
 
 __all__ = ["Digests"]
@@ -23,7 +22,9 @@ _SLICE_BYTES = 16 * 1024 * 1024
 class Digests:
     """The files whose digest is still to be reported, oldest first."""
 
-    def __init__(self, root: Path, report: Reporter, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, root: Path, report: Callable[..., None], warn: Callable[[str], None]
+    ) -> None:
         self._root = root
         self._report = report
         self._warn = warn
