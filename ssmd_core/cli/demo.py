@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -85,6 +86,13 @@ def find_demo(registry: Registry) -> FeedType:
     )
 
 
+class _Console(Console):
+    """A console whose reader may go away: the capture goes on, unseen."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One demo that is under way."""
@@ -119,7 +127,7 @@ async def _demonstrate(nats: bool, seconds: float, root: Path) -> int:  # noqa: 
 
 
 async def _capture_and_report(run: _Run, endpoint: str) -> int:
-    console, started = Console(), time.monotonic()
+    console, started = _Console(), time.monotonic()
     _say(console, [f"A loopback venue plays {run.feed} at {endpoint}."])
     code = await _capture(run, console)
     last = _look(run, started, None)
@@ -214,4 +222,7 @@ def _say(console: Console, lines: Iterable[str]) -> None:
     """Print plain text: nothing of it is markup, and no line is broken."""
     for text in lines:
         console.out(text, highlight=False)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()

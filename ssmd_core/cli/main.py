@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from ssmd_core import __version__
+from ssmd_core.cli.signals import signals
 from ssmd_core.errors import SsmdError, UsageError
 
-__all__ = ["app", "main", "say"]
+__all__ = ["app", "entry", "main", "say"]
 
 app = typer.Typer(
     name="ssmd",
@@ -36,11 +36,14 @@ EnvOption = Annotated[
 ]
 
 
+def entry() -> NoReturn:
+    """Be the program ``ssmd``."""
+    signals.end_at_once()
+    sys.exit(main())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    # As process 1 of a container SIGTERM would not do anything while modules load.
-    with contextlib.suppress(ValueError):  # not the main thread: the caller's business
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(args=None if argv is None else list(argv), prog_name="ssmd")
     except SystemExit as end:
@@ -115,13 +118,9 @@ def _run(
     if not feed or not env:
         missing = "--feed" if not feed else "--env"
         raise UsageError(f"missing option {missing}: both --feed and --env are needed")
-    try:
-        from ssmd_core.cli.run import run  # noqa: PLC0415  imported when used
+    from ssmd_core.cli.run import run  # noqa: PLC0415  imported when used
 
-        code = run(feed, env, os.environ, health_addr=health_addr)
-    except KeyboardInterrupt:
-        code = 0  # told to stop while modules were loading: nothing was received
-    raise typer.Exit(code)
+    raise typer.Exit(run(feed, env, os.environ, health_addr=health_addr))
 
 
 @app.command("check")
@@ -182,4 +181,9 @@ def _demo(
     """Capture a recorded session, without network."""
     from ssmd_core.cli.demo import run_demo  # noqa: PLC0415  imported when used
 
-    raise typer.Exit(run_demo(nats, seconds, path))
+    signals.interrupt()
+    try:
+        code = run_demo(nats, seconds, path)
+    except KeyboardInterrupt:
+        code = 0  # told to stop before there was anything to capture
+    raise typer.Exit(code)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import signal
 from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import structlog
 
+from ssmd_core.cli.signals import signals
 from ssmd_core.config import ProcessSettings, load_files
 from ssmd_core.errors import SsmdError
 from ssmd_core.pipeline.ledger import Observe
@@ -36,11 +36,9 @@ def run(
     """
     settings = ProcessSettings.read(environ, health_addr=health_addr)
     configure(settings.log, settings.log_format)
+    signals.say(lambda: _log.info("stopped before anything was received"))
     try:
         return _run(feed_path, env_path, environ, settings)
-    except KeyboardInterrupt:
-        _log.info("stopped before anything was received")
-        return 0
     except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001  becomes the exit code
         return report(error)
 
@@ -69,11 +67,10 @@ def _capture(plan: RunPlan, settings: ProcessSettings, observers: Observers) -> 
     connector = Connector(plan, settings, observe=_observing(plan.name, observers))
 
     async def run() -> int:
-        code = await connector.run()
-        # All is said and done: a late signal must not turn it into something else.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        return code
+        try:
+            return await connector.run()
+        finally:
+            signals.ignore()
 
     return anyio.run(run, backend_options=loop_options())
 

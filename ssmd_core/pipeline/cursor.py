@@ -20,16 +20,20 @@ class Cursor:
         self._storage = storage
         self._kept = 0
 
-    def load(self) -> int | None:
-        """Return what the last run kept; one that cannot be read counts as none."""
+    def load(self, head_ts: int) -> int | None:
+        """Return how far the bus had come when the last run ended; None at the first start.
+
+        Args:
+            head_ts: where the archive ends; a cursor beyond it is brought back to it.
+
+        Raises:
+            StorageFailed: it is there and cannot be read.
+            ValueError: it holds no time.
+        """
         kept = self._storage.load(_NAME)
         if kept is None:
             return None
-        try:
-            self._kept = int(kept)
-        except ValueError:
-            _log.warning("the cursor is unreadable and ignored")
-            return None
+        self._kept = min(int(kept), head_ts)
         return self._kept
 
     async def save(self, position: int) -> None:

@@ -92,7 +92,16 @@ class Pipeline:
         self.archiver.head_ts = last_ts
         if self.publisher is None:
             return
-        kept = self._cursor.load() if self._cursor else None
+        try:
+            kept = self._cursor.load(last_ts) if self._cursor else None
+        except ValueError:
+            self.ledger.write(
+                "sink_failed",
+                sink="transport",
+                reason="the cursor is damaged: what the bus missed before this start stands in "
+                "the archive only",
+            )
+            return
         if kept is not None and kept < last_ts:
             self.publisher.resume_from(kept)
 

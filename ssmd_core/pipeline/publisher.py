@@ -64,6 +64,8 @@ class Publisher:
         self._limit = limit_bytes or default
         self._queue: deque[Message] = deque()
         self._queue_bytes = 0
+        self._lines: deque[Message] = deque(maxlen=_MAX_LINES_OUT)
+        """Ledger lines that an overflow left over."""
         self._lines_out: deque[int] = deque(maxlen=_MAX_LINES_OUT)
         """``ts`` of ledger lines given to the transport: losing one is no loss of data."""
         self.behind_from: int | None = None
@@ -81,7 +83,7 @@ class Publisher:
         """Publish live messages, or queue them behind what waits."""
         if not messages or self.behind_from is not None:
             return
-        if not self._queue and len(messages) <= self._transport.room():
+        if not self._queue and not self._lines and len(messages) <= self._transport.room():
             self._give(messages)
             return
         self._queue.extend(messages)
@@ -98,6 +100,8 @@ class Publisher:
 
     def pump(self) -> None:
         """Give the transport what it has room for."""
+        while self._lines and (room := self._transport.room()) > 0:
+            self._give([self._lines.popleft() for _ in range(min(room, len(self._lines)))])
         while self._queue:
             room = min(self._transport.room(), len(self._queue))
             if room <= 0:
@@ -206,6 +210,8 @@ class Publisher:
         message = self._queue.popleft()
         self._queue_bytes -= len(message.payload) + _MESSAGE_COST
         if message.kind == STATUS:
+            # What says what is missing is the last to be given up, and goes first after.
+            self._lines.append(message)
             return
         self._dropped_from = self._dropped_from or message.ts
         self._dropped_to = message.ts

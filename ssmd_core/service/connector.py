@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import anyio
 import structlog
 
 from ssmd_core.clock import NS, Clock, ReceiptClock, SystemClock, iso
-from ssmd_core.errors import SsmdError, StorageFailed
+from ssmd_core.errors import SsmdError, StorageFailed, StorageUnusable
 from ssmd_core.feed import WebSocketFeed
 from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
@@ -21,6 +21,7 @@ from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.pipeline.identity import connector_id
 from ssmd_core.pipeline.ledger import Observe
 from ssmd_core.pipeline.pipeline import Pipeline, PipelineParts, Tap
 from ssmd_core.service.address import bind
@@ -77,7 +78,7 @@ class Connector:
         self.metrics = Metrics()
         self._pulse = Pulse(self._clock)
         self._started_ns = self._clock.wall_ns()
-        self._connector_id = secrets.token_hex(8)
+        self._connector_id = connector_id(None)
         self._phase = "starting"
         self._receipt = ReceiptClock(self._clock)
         self._storage: Storage | None = None
@@ -98,13 +99,20 @@ class Connector:
         """
         stopping = stop or anyio.Event()
         sock = bind(self._settings.health_host, self._settings.health_port)
+        # Listened for to the very end: a late signal must not undo what was said.
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            return await self._run(sock, signals, stopping)
+
+    async def _run(
+        self, sock: socket.socket, signals: AsyncIterator[signal.Signals], stopping: anyio.Event
+    ) -> int:
         failure: SsmdError | None = None
         code = 1
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._pulse.run)
             endpoint = await tasks.start(serve, sock, self)
             self.health_address = str(endpoint.address)
-            tasks.start_soon(self._listen_for_signals, stopping)
+            tasks.start_soon(self._heed, signals, stopping)
             try:
                 code = await self._start_and_capture(stopping)
             except SsmdError as error:
@@ -135,6 +143,8 @@ class Connector:
             starting.start_soon(_call_when, stopping, starting.cancel_scope.cancel)
             try:
                 await self._build()
+            except StorageFailed as error:
+                failure = StorageUnusable(str(error))
             except SsmdError as error:
                 failure = error
             starting.cancel_scope.cancel()
@@ -195,7 +205,8 @@ class Connector:
         return lost
 
     async def _drain(self, pipeline: Pipeline) -> int:
-        limit = max(0.5, self._settings.shutdown_seconds - 3 * _CLOSE_SECONDS)
+        limit = self._settings.shutdown_seconds
+        limit -= min(3 * _CLOSE_SECONDS, limit / 4)
         with anyio.move_on_after(limit) as scope:
             await pipeline.drain()
         if scope.cancelled_caught:
@@ -255,7 +266,7 @@ class Connector:
         storage = plan.storage_type.open(context, plan.storage_config)
         last_ts = await storage.open()
         self._storage = storage
-        self._connector_id = self._keep_connector_id(storage)
+        self._connector_id = connector_id(storage)
         return last_ts
 
     async def _open_transport(self) -> Encoding | None:
@@ -282,17 +293,6 @@ class Connector:
         self._transport = transport
         await transport.open()
         return Encoding(encoder, plan.name, self._connector_id, self.metrics)
-
-    def _keep_connector_id(self, storage: Storage) -> str:
-        """Return the id made at the first start and kept with the archive."""
-        kept = storage.load("connector")
-        if kept is not None and kept.strip():
-            return kept.decode(errors="replace").strip()
-        try:
-            storage.save("connector", self._connector_id.encode() + b"\n")
-        except StorageFailed as error:
-            _log.warning("the connector's id could not be kept", why=str(error))
-        return self._connector_id
 
     def _make_host(self, pipeline: Pipeline) -> FeedHost | FeedRunner:
         parts = HostParts(
@@ -325,16 +325,13 @@ class Connector:
         if self._pipeline is not None:
             self._pipeline.ledger.write(event, **fields)
 
-    async def _listen_for_signals(self, stopping: anyio.Event) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                if stopping.is_set():
-                    _log.error(
-                        "second signal, stopped at once", signal=number.name, **self._counts()
-                    )
-                    os._exit(1)
-                _log.info("stopping", signal=number.name)
-                stopping.set()
+    async def _heed(self, signals: AsyncIterator[signal.Signals], stopping: anyio.Event) -> None:
+        async for number in signals:
+            if stopping.is_set():
+                _log.error("second signal, stopped at once", signal=number.name, **self._counts())
+                os._exit(1)
+            _log.info("stopping", signal=number.name)
+            stopping.set()
 
     # ── what operators see ───────────────────────────────────────────────────────
 

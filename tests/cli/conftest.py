@@ -86,7 +86,7 @@ class World:
             module.write_text(textwrap.dedent(code))
 
     def command(self, *arguments: str) -> list[str]:
-        script = "import sys; from ssmd_core.cli import main; sys.exit(main())"
+        script = "from ssmd_core.cli import entry; entry()"
         return [sys.executable, "-W", "error", "-c", script, *arguments]
 
     def call(self, *arguments: str, **environ: str) -> Result:

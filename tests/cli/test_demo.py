@@ -57,6 +57,18 @@ def finished(tmp_path_factory):
     return path, demonstrate(3, path, SSMD_STORAGE__PATH="/nowhere", KALSHI_API_KEY="wrong")
 
 
+def test_a_reader_that_goes_away_does_not_hold_the_demo_up(tmp_path):
+    demo = subprocess.Popen(
+        command(2, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    demo.stdout.readline()
+    demo.stdout.close()
+    _, err = b"", demo.stderr.read()
+    assert demo.wait(timeout=30) == 0, err
+    demo.stderr.close()
+    assert len(archive_of(tmp_path / "out")) > 100
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "out"

@@ -347,6 +347,62 @@ async def test_a_second_signal_stops_at_once_with_1(program, yaml, face, bus, ca
             bus.thaw()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_late_second_signal_does_not_undo_a_clean_stop(
+    program, yaml, face, archive, calm, number
+):
+    async with LoopbackVenue(calm, face) as venue:
+        run = write(program(), yaml, venue, yaml.file, path=archive.path)
+        await run.start().ready()
+        run.process.send_signal(signal.SIGTERM)
+        with anyio.fail_after(15):
+            while "stopped cleanly" not in run.log() and run.process.poll() is None:
+                await anyio.sleep(0.001)
+        run.process.send_signal(number)
+        assert await run.wait() == 0
+    assert json.loads(run.log().splitlines()[-1])["event"] == "stopped cleanly"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_at_any_moment_of_the_start_ends_it_with_0(
+    program, yaml, face, archive, calm, number
+):
+    async with LoopbackVenue(calm, face) as venue:
+        for moment in (0.25, 0.5, 0.75):
+            run = write(program(), yaml, venue, yaml.file, path=archive.path)
+            run.start()
+            await anyio.sleep(moment)
+            run.process.send_signal(number)
+            assert await run.wait() == 0, run.log()
+
+
+@pytest.mark.parametrize("name", ["cursor", "connector"])
+async def test_a_value_beside_the_archive_that_cannot_be_read_stops_a_start(
+    program, yaml, face, archive, bus, calm, name
+):
+    await bus.add_stream()
+    (archive.path / f".kalshi.{name}").mkdir(parents=True)
+    async with LoopbackVenue(calm, face) as venue:
+        run = write(program(), yaml, venue, yaml.both, url=bus.url, path=archive.path)
+        result = await run.run(*run.arguments, "--health-addr", "127.0.0.1:0")
+        assert (result.returncode, len(venue.attempts)) == (2, 0)
+    assert f".kalshi.{name}" in result.stderr
+
+
+async def test_a_damaged_connector_id_is_made_anew(program, yaml, face, archive, bus, calm):
+    await bus.add_stream()
+    archive.path.mkdir()
+    (archive.path / ".kalshi.connector").write_bytes(b"\x00\r\n bad\n")
+    async with LoopbackVenue(calm, face) as venue:
+        run = write(program(), yaml, venue, yaml.both, url=bus.url, path=archive.path)
+        await run.start().ready()
+        await run.received(100)
+        assert await run.stop() == 0
+    made = (archive.path / ".kalshi.connector").read_text().strip()
+    assert made.isalnum()
+    assert any(m.headers["Nats-Msg-Id"].split(":")[1] == made for m in await bus.messages())
+
+
 async def test_what_the_bus_did_not_take_in_time_is_lost_without_an_archive(
     program, yaml, face, bus, calm
 ):

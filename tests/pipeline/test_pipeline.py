@@ -549,14 +549,45 @@ async def test_a_first_start_on_an_old_archive_publishes_nothing_old(rig, storag
     assert after.trades() == [b"new"]
 
 
-async def test_an_unreadable_cursor_is_no_reason_to_stop(rig, storage):
+async def test_a_damaged_cursor_is_no_reason_to_stop_and_stands_in_the_ledger(rig, storage):
     storage.values["cursor"] = b"\x00garbage"
     rig(storage).deliver(b"old")
     after = rig(storage, WindowTransport())
     after.clock.advance(60)
     after.pipeline.recover(await storage.open())
     after.deliver(b"new")
-    assert after.trades()[-1] == b"new"
+    assert after.trades() == [b"new"]
+    assert [event["event"] for event in after.events()] == ["sink_failed"]
+
+
+async def test_a_cursor_beyond_the_archive_is_brought_back_to_its_end(rig, storage):
+    batch = rig(storage).deliver(b"old")
+    storage.values["cursor"] = str(batch.last_ts + 10**18).encode()
+    after = rig(storage, WindowTransport())
+    after.clock.advance(60)
+    after.pipeline.recover(await storage.open())
+    new = after.deliver(b"new")
+    after.transport.acknowledge()
+    await after.pipeline._save_cursor()
+    assert int(storage.values["cursor"]) == new.last_ts
+
+
+async def test_ledger_lines_outlast_an_overflow_and_go_first_after(rig, transport, monkeypatch):
+    monkeypatch.setattr(publisher_module, "MEMORY_LIMIT_BYTES", 10 * 500)
+    rig = rig(None, transport)
+    transport.online = False
+    rig.pipeline.report("session_closed", session="s", conn=0, cause="cut")
+    for n in range(30):
+        rig.deliver(b"%03d" % n * 33)
+    rig.pipeline.publisher.tell_drops(100.0)
+    for n in range(30):
+        rig.deliver(b"%03d" % n * 33)
+    transport.online = True
+    rig.pipeline.on_room()
+    status = [msgspec.json.decode(m.payload) for m in transport.taken if m.kind == "status"]
+    assert [event["event"] for event in status] == ["session_closed", "dropped", "dropped"]
+    assert sum(event.get("messages", 0) for event in status) == rig.pipeline.lost
+    assert transport.taken[0].kind == "status"
 
 
 # ── stopping, midnight, faults ───────────────────────────────────────────────────

@@ -26,6 +26,7 @@ def ssmd_feeds() -> Iterator[FeedType]:
 
 
 @hookimpl
-def ssmd_gap_detected(channel: str, first: int, last: int) -> None:
-    """Say how much is missing."""
-    _log.warning("acme: %d missing on %s", last - first + 1, channel)
+def ssmd_gap_detected(channel: str, first: int | None, last: int | None) -> None:
+    """Say how much is missing, where that can be known."""
+    missing = "messages" if first is None or last is None else last - first + 1
+    _log.warning("acme: %s missing on %s", missing, channel)
