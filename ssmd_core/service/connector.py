@@ -29,15 +29,8 @@ from ssmd_core.service.http import serve
 from ssmd_core.service.monitored import Readiness
 from ssmd_core.service.overview import RUNNING, Parts, readiness, status
 from ssmd_core.service.pulse import Pulse
-from ssmd_core.sink import (
-    Encoder,
-    Health,
-    Message,
-    Storage,
-    StorageContext,
-    Transport,
-    TransportContext,
-)
+from ssmd_core.service.sinks import Wiring, make_storage, make_transport
+from ssmd_core.sink import Health, Message, Storage, Transport
 
 if TYPE_CHECKING:
     from ssmd_core.config import ProcessSettings
@@ -76,6 +69,13 @@ class Connector:
         self._observe = observe
         self._clock = clock or SystemClock()
         self.metrics = Metrics()
+        self._wiring = Wiring(
+            metrics=self.metrics,
+            warn=_log.warning,
+            report=self._report,
+            on_room=self._on_room,
+            on_rejected=self._on_rejected,
+        )
         self._pulse = Pulse(self._clock)
         self._started_ns = self._clock.wall_ns()
         self._connector_id = connector_id(None)
@@ -252,18 +252,9 @@ class Connector:
     # ── building ─────────────────────────────────────────────────────────────────
 
     async def _open_storage(self) -> int:
-        plan = self._plan
-        if plan.storage_type is None:
+        storage = make_storage(self._plan, self._wiring)
+        if storage is None:
             return 0
-        context = StorageContext(
-            feed=plan.name,
-            environment=plan.environment,
-            metrics=self.metrics,
-            report=self._report,
-            environ=plan.environ,
-            warn=_log.warning,
-        )
-        storage = plan.storage_type.open(context, plan.storage_config)
         last_ts = await storage.open()
         self._storage = storage
         self._connector_id = connector_id(storage)
@@ -273,25 +264,13 @@ class Connector:
         plan = self._plan
         if plan.schema_type is None:
             return None
-        encoder: Encoder = plan.schema_type.open(self.metrics)
+        encoder = plan.schema_type.open(self.metrics)
         left = sorted(plan.feed.kinds - encoder.kinds)
         if left:
             _log.info("archived, not published: no struct in the schema", kinds=left)
-        context = TransportContext(
-            feed=plan.name,
-            environment=plan.environment,
-            metrics=self.metrics,
-            report=self._report,
-            environ=plan.environ,
-            warn=_log.warning,
-            kinds=encoder.kinds & plan.feed.kinds,
-            archived=self._storage is not None,
-            on_room=self._on_room,
-            on_rejected=self._on_rejected,
-        )
-        transport = plan.transport_type.open(context, plan.transport_config)
-        self._transport = transport
-        await transport.open()
+        archived = self._storage is not None
+        self._transport = make_transport(plan, encoder, self._wiring, archived=archived)
+        await self._transport.open()
         return Encoding(encoder, plan.name, self._connector_id, self.metrics)
 
     def _make_host(self, pipeline: Pipeline) -> FeedHost | FeedRunner:

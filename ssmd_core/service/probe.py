@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused, StartError
 from ssmd_core.feed import Verdict, WebSocketFeed
 from ssmd_core.feed.websocket import dial
 from ssmd_core.metrics import Metrics
-from ssmd_core.sink import Storage, StorageContext, Transport, TransportContext
+from ssmd_core.service.sinks import Wiring, make_storage, make_transport
+from ssmd_core.sink import Transport
 
 if TYPE_CHECKING:
     from ssmd_core.service.plan import RunPlan
@@ -26,9 +27,9 @@ def rehearse(plan: RunPlan) -> None:
     Raises:
         StartError: a sink cannot be made as configured.
     """
-    found = Finding()
-    _make_storage(plan, Metrics(), found)
-    _make_transport(plan, Metrics(), found)
+    wiring = _wiring(Finding())
+    make_storage(plan, wiring)
+    _make_transport(plan, wiring)
 
 
 async def probe(plan: RunPlan) -> Finding:
@@ -39,15 +40,18 @@ async def probe(plan: RunPlan) -> Finding:
         CredentialsRefused: the venue said 401 or 403.
     """
     found = Finding()
-    metrics = Metrics()
-    await _probe_storage(plan, metrics, found)
-    await _probe_transport(plan, metrics, found)
+    await _probe_storage(plan, found)
+    await _probe_transport(plan, found)
     await _probe_venue(plan, found)
     return found
 
 
-async def _probe_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
-    storage = _make_storage(plan, metrics, found)
+def _wiring(found: Finding) -> Wiring:
+    return Wiring(metrics=Metrics(), warn=found.append)
+
+
+async def _probe_storage(plan: RunPlan, found: Finding) -> None:
+    storage = make_storage(plan, _wiring(found))
     if storage is None:
         return
     try:
@@ -57,22 +61,8 @@ async def _probe_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> Non
         await storage.aclose()
 
 
-def _make_storage(plan: RunPlan, metrics: Metrics, found: Finding) -> Storage | None:
-    if plan.storage_type is None:
-        return None
-    context = StorageContext(
-        feed=plan.name,
-        environment=plan.environment,
-        metrics=metrics,
-        report=_ignore,
-        environ=plan.environ,
-        warn=found.append,
-    )
-    return plan.storage_type.open(context, plan.storage_config)
-
-
-async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> None:
-    transport = _make_transport(plan, metrics, found)
+async def _probe_transport(plan: RunPlan, found: Finding) -> None:
+    transport = _make_transport(plan, _wiring(found))
     if transport is None:
         return
     try:
@@ -85,23 +75,12 @@ async def _probe_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> N
         await transport.aclose()
 
 
-def _make_transport(plan: RunPlan, metrics: Metrics, found: Finding) -> Transport | None:
+def _make_transport(plan: RunPlan, wiring: Wiring) -> Transport | None:
     if plan.schema_type is None:
         return None
-    encoder = plan.schema_type.open(metrics)
-    context = TransportContext(
-        feed=plan.name,
-        environment=plan.environment,
-        metrics=metrics,
-        report=_ignore,
-        environ=plan.environ,
-        warn=found.append,
-        kinds=encoder.kinds & plan.feed.kinds,
-        archived=False,  # a bus that would not take the records is a fault to a check
-        on_room=_ignore,
-        on_rejected=_ignore,
-    )
-    return plan.transport_type.open(context, plan.transport_config)
+    encoder = plan.schema_type.open(wiring.metrics)
+    # Not as one with an archive: a bus that would not take the records is a fault to a check.
+    return make_transport(plan, encoder, wiring, archived=False)
 
 
 async def _probe_venue(plan: RunPlan, found: Finding) -> None:
@@ -132,7 +111,3 @@ class _Deaf:
 
     def on_pong(self) -> None:
         """Ignore."""
-
-
-def _ignore(*_args: Any, **_fields: Any) -> None:
-    """Take a report of a sink that is only looked at."""
