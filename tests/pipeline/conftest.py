@@ -1,3 +1,6 @@
+from contextlib import asynccontextmanager
+
+import anyio
 import pytest
 
 from ssmd_core.clock import ReceiptClock
@@ -93,3 +96,17 @@ def storage():
 @pytest.fixture
 def transport():
     return WindowTransport()
+
+
+@asynccontextmanager
+async def _running(rig):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.pipeline.run, lambda: None)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def running():
+    """Run a rig's clockwork in the background."""
+    return _running
