@@ -113,8 +113,8 @@ class NatsServer:
                 self._process.wait(_STOP_SECONDS)
         self.kill()
 
-    def signal(self, number: int) -> None:
-        """Send it a signal.
+    def signal(self, number: int) -> int:
+        """Send it a signal; return its process id.
 
         Raises:
             ProcessLookupError: it does not run.
@@ -122,10 +122,17 @@ class NatsServer:
         if self._process is None:
             raise ProcessLookupError(f"the nats-server in {self._folder} does not run")
         self._process.send_signal(number)
+        return self._process.pid
 
     def freeze(self) -> None:
-        """Let it stand still with its connections open."""
-        self.signal(signal.SIGSTOP)
+        """Let it stand still with its connections open; returns once all of it does."""
+        pid = self.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_SECONDS
+        # Its threads stop one after the other, and until then some may still answer.
+        while os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nats-server did not stand still in {_STOP_SECONDS:g} s")
+            time.sleep(_POLL_SECONDS)
 
     def thaw(self) -> None:
         """Let it go on after ``freeze``."""
