@@ -105,7 +105,7 @@ def _open_nothing(plan: RunPlan) -> None:
     """Make the sinks, so that their secrets and certificates are read."""
     import anyio  # noqa: PLC0415  late, as all that is heavy
 
-    from ssmd_core.service.probe import rehearse  # noqa: PLC0415
+    from ssmd_core.service.probe import rehearse  # noqa: PLC0415  heavy too
 
     async def inside_a_loop() -> None:
         rehearse(plan)
@@ -116,7 +116,7 @@ def _open_nothing(plan: RunPlan) -> None:
 def _connect(plan: RunPlan) -> None:
     import anyio  # noqa: PLC0415  late, as all that is heavy
 
-    from ssmd_core.service.probe import probe  # noqa: PLC0415
+    from ssmd_core.service.probe import probe  # noqa: PLC0415  heavy too
 
     for finding in anyio.run(probe, plan):
         typer.echo(redact_text(finding))

@@ -312,7 +312,7 @@ class _Parser(ABC):
         """Return the feed's own memory of one connection."""
         return None
 
-    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:  # noqa: ARG002
+    def on_event(self, event: Fact, session: Session) -> Iterable[Action]:  # noqa: ARG002  for overriders
         """Answer a rare fact. By default an overdue reply resets the connection."""
         if isinstance(event, ReplyOverdue):
             return (Reset(reason="no reply to a subscription"),)

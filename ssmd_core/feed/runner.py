@@ -149,7 +149,7 @@ class _NoWire:
     def abort(self, why: ConnectionEnded) -> None:
         _log.error("this feed does its own I/O, the host resets nothing", why=str(why))
 
-    def call_later(self, seconds: float, name: str) -> None:  # noqa: ARG002
+    def call_later(self, seconds: float, name: str) -> None:  # noqa: ARG002  not kept
         _log.error("this feed does its own I/O, the host keeps no timers", timer=name)
 
     def mask(self, text: str) -> str:

@@ -102,7 +102,9 @@ class Registry:
         for record in load_records(entry):
             if record.name == entry.type and isinstance(record, record_type):
                 return self._accepted(entry, record)
-        raise PluginError(f"plugin {entry.origin} yields no {entry.type}")  # pragma: no cover
+        raise PluginError(
+            f"plugin {entry.origin} yields no {entry.type}"
+        )  # pragma: no cover  load_records saw to it
 
     def _accepted(self, entry: Entry, record: RecordT) -> RecordT:
         check_api_version(entry, record)

@@ -62,7 +62,7 @@ def _load(path: Path) -> Any:
         raise SchemaError(f"{path}: no file id; make one with `capnp id` and keep it for ever")
 
     # Late, because importing it costs more than all the rest of a start.
-    import capnp  # noqa: PLC0415
+    import capnp  # noqa: PLC0415  heavy, wanted only where a schema is opened
 
     # A parser of its own: two texts with one file id in the same parser, the global
     # one of the import hook included, abort the process too.

@@ -128,7 +128,7 @@ class Storage(ABC):
     async def notes(
         self,
         after: int,  # noqa: ARG002  for overriders
-        upto: int,  # noqa: ARG002
+        upto: int,  # noqa: ARG002  for overriders
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Yield ``ts`` and line of the ledger with ``after < ts <= upto``, in order.
 

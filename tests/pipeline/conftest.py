@@ -1,6 +1,7 @@
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 import pytest
 
 from ssmd_core.clock import ReceiptClock
@@ -78,8 +79,6 @@ class Rig:
         return [m.payload for m in self.transport.taken if m.kind == "trade"]
 
     def events(self):
-        import msgspec  # noqa: PLC0415
-
         return [msgspec.json.decode(line) for _, line in self.storage.notes_kept]
 
 
