@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from ssmd_core.errors import ParseError
+from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_core.records import Record
 
 __all__ = [
@@ -338,6 +339,30 @@ class WebSocketFeed(_Parser):
     @abstractmethod
     def on_open(self, session: Session) -> Iterable[Action]:
         """Return what to send once the connection is open, usually subscriptions."""
+
+    def backfill(self, missed: Missed) -> Fetch | None:  # noqa: ARG002  for overriders
+        """Return the first request that brings back what a channel missed, None: it cannot be.
+
+        Asked after every gap, reconnect and restart. What is fetched goes to the archive's
+        REST file as it came, and its records to the bus with ``Ssmd-Origin: backfill``.
+        """
+        return None
+
+    def next_fetch(self, fetch: Fetch, data: bytes) -> Fetch | None:  # noqa: ARG002  for overriders
+        """Return the request for the page after this one, None after the last.
+
+        Raises:
+            ParseError: the page is not what was asked for; the repair is given up.
+        """
+        return None
+
+    def parse_fetched(self, data: bytes) -> Parsed:  # noqa: ARG002  for overriders
+        """Read one body that was fetched; records must follow from it alone.
+
+        Raises:
+            ParseError: it is malformed. It is archived all the same.
+        """
+        raise ParseError("this feed fetches nothing")
 
     def classify(self, error: Exception) -> Verdict:
         """Say what a failed attempt means; 401 and 403 at the handshake are fatal."""

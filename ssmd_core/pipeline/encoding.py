@@ -41,7 +41,7 @@ class Encoding:
                     continue
                 ts = batch.first_ts + index
                 try:
-                    payload = self._encoder.encode(record)
+                    payload = self._encoder.encode(record, ts)
                     message_id = self._id(record, ts, further)
                 except RecordError as error:
                     self._metrics.unpublishable.add(str(error))

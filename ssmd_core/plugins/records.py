@@ -12,6 +12,8 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from ssmd_core.feed import Feed, FeedContext, WebSocketFeed
     from ssmd_core.sink import Encoder, Storage, StorageContext, Transport, TransportContext
+    from ssmd_core.sink.archive import Archive
+    from ssmd_core.sink.bus import BusReader
 
 __all__ = ["Demo", "FeedType", "PluginRecord", "SchemaType", "StorageType", "TransportType"]
 
@@ -52,6 +54,9 @@ class FeedType(PluginRecord):
     config: type[BaseModel]
     open: Callable[[FeedContext, Any], WebSocketFeed | Feed]
     """Validates credentials, opens nothing. Raises CredentialError or ConfigError."""
+    offline: Callable[[], WebSocketFeed | Feed] | None = None
+    """Makes a feed that only parses, with neither settings nor credentials: for ``verify``
+    and ``replay``."""
     demo: Callable[[], AbstractAsyncContextManager[Demo]] | None = None
     """Starts a loopback venue that plays a recorded session for as long as it is entered."""
 
@@ -64,6 +69,8 @@ class TransportType(PluginRecord):
 
     config: type[BaseModel]
     open: Callable[[TransportContext, Any], Transport]
+    browse: Callable[[Any, Mapping[str, str]], AbstractAsyncContextManager[BusReader]] | None = None
+    """Takes the validated section and the process environment; opens the bus for reading."""
     publishes: bool = True
     """False for one that takes no messages: it is never opened, and an archive is needed."""
 
@@ -76,6 +83,9 @@ class StorageType(PluginRecord):
 
     config: type[BaseModel]
     open: Callable[[StorageContext, Any], Storage]
+    archive: Callable[[str, Mapping[str, str]], Archive] | None = None
+    """Takes a path or URL and the process environment; opens what lies there for reading.
+    The scheme of a URL is the type's name; a path without one is ``local``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ class Wire:
 
     struct: str
     """Name of the struct in the schema."""
-    values: Callable[[Any], tuple[Any, ...]]
-    """Record → the value of every field, in ordinal order; enumerants by name."""
+    values: Callable[[Any, int], tuple[Any, ...]]
+    """Record, receipt time → the value of every field, in ordinal order; enumerants by name."""
 
 
 class Codec:
@@ -36,21 +36,21 @@ class Codec:
     __slots__ = ("_wires", "kinds", "label")
 
     def __init__(
-        self, label: str, wires: Mapping[str, tuple[Callable[[Any], tuple[Any, ...]], Packer]]
+        self, label: str, wires: Mapping[str, tuple[Callable[[Any, int], tuple[Any, ...]], Packer]]
     ) -> None:
         self.label = label
         self.kinds = frozenset(wires)
         self._wires = dict(wires)
 
-    def encode(self, record: Record) -> bytes:
-        """Return the wire form of a record.
+    def encode(self, record: Record, ts: int = 0) -> bytes:
+        """Return the wire form of a record whose frame was received at ``ts``.
 
         Raises:
             RecordError: no struct for this kind, or one that cannot carry the record.
         """
         try:
             values, pack = self._wires[record.kind]
-            return pack(values(record))
+            return pack(values(record, ts))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if record.kind not in self._wires:
                 raise RecordError(f"{self.label} has no struct for {record.kind}") from error

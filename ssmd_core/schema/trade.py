@@ -25,7 +25,7 @@ class TradeV1:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def trade(self, record: Trade) -> tuple[Any, ...]:
+    def trade(self, record: Trade, ts: int) -> tuple[Any, ...]:  # noqa: ARG002  v1 has no place for it
         """Return the values of ``Trade``.
 
         Raises:
@@ -46,7 +46,7 @@ class TradeV1:
             record.trade_id,
         )
 
-    def ticker(self, record: Ticker) -> tuple[Any, ...]:
+    def ticker(self, record: Ticker, ts: int) -> tuple[Any, ...]:  # noqa: ARG002  v1 has no place for it
         """Return the values of ``Ticker``.
 
         Raises:

@@ -22,9 +22,9 @@ __all__ = [
     "Health",
     "Mark",
     "Message",
-    "SinkContext",
     "Storage",
     "StorageContext",
+    "Stored",
     "Transport",
     "TransportContext",
 ]
@@ -123,7 +123,10 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
-        """Yield the live frames with ``after < ts <= upto`` in order, for catch-up and replay."""
+        """Yield the frames of every stream with ``after < ts <= upto``, in order of ``ts``.
+
+        For catch-up: batches keep their ``stream`` and ``conn``, and may be cut anew.
+        """
 
     async def notes(
         self,
@@ -137,6 +140,13 @@ class Storage(ABC):
         nothing: tuple[tuple[int, bytes], ...] = ()
         for note in nothing:
             yield note
+
+    def release(self, upto: int) -> None:
+        """Take note that the bus has everything up to ``upto``: catch-up will not read it again.
+
+        Called a few times a second, with the archive's end where there is no bus. What is
+        not released is never deleted or moved out of reach of ``read``.
+        """
 
     @abstractmethod
     def mark(self) -> Mark:
@@ -175,8 +185,8 @@ class Encoder(Protocol):
         """Kinds that the schema has a struct for."""
         ...
 
-    def encode(self, record: Record) -> bytes:
-        """Return the wire form of a record.
+    def encode(self, record: Record, ts: int) -> bytes:
+        """Return the wire form of a record whose frame was received at ``ts``.
 
         Raises:
             RecordError: the schema cannot carry this record.
@@ -197,6 +207,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     schema: str = ""
     origin: str = ""
     """Empty for live; else ``catchup``, ``backfill`` or ``replay``."""
+
+
+class Stored(NamedTuple):
+    """What the bus was found to hold of this connector's environment and feed."""
+
+    last_ts: int
+    """The highest ``ts`` of a message that is live or caught up; 0 where there is none."""
+    ids: frozenset[str]
+    """Ids of the messages with a ``ts`` above the one asked for."""
 
 
 class Transport(ABC):
@@ -231,6 +250,20 @@ class Transport(ABC):
     def health(self) -> Health:
         """Say whether messages are being taken and acknowledged."""
         return Health(ok=True)
+
+    async def stored(self, after: int | None) -> Stored | None:  # noqa: ARG002  for overriders
+        """Look at what the bus holds above a ``ts``, so that it is not published again.
+
+        Asked once after a start, where memory of what was acknowledged ends. The host
+        bounds the wait.
+
+        Args:
+            after: receipt time; None where it is not known: a little before ``last_ts``.
+
+        Returns:
+            None where it cannot be told now, or not at all.
+        """
+        return None
 
     @abstractmethod
     async def flush(self) -> None:

@@ -37,7 +37,7 @@ class EchoEncoder:
     label = "echo:v1"
     kinds = frozenset({"trade"})
 
-    def encode(self, record):
+    def encode(self, record, ts):
         return record.trade_id.encode()
 
 

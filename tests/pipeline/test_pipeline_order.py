@@ -42,7 +42,7 @@ class AnyEncoder:
     label = "any:v1"
     kinds = frozenset({"trade", "ticker"})
 
-    def encode(self, record):
+    def encode(self, record, ts):
         if record.ticker == "bad":
             raise RecordError("no ticker called bad")
         if record.ticker == "bug":

@@ -41,7 +41,7 @@ def funding_path(tmp_path_factory):
     return path
 
 
-def funding_values(record):
+def funding_values(record, ts):
     return record.venue_ns, record.ticker, record.rate, record.settled
 
 
@@ -62,10 +62,10 @@ def test_a_stranger_writes_a_schema_and_one_mapping(funding_path):
 @pytest.mark.parametrize(
     "values",
     [
-        lambda record: (record.nothing_such,),
-        lambda record: (record.venue_ns, record.ticker),
-        lambda record: (record.venue_ns, record.ticker, 1 / 0, True),
-        lambda record: (record.venue_ns, record.ticker, float("x"), True),
+        lambda record, ts: (record.nothing_such,),
+        lambda record, ts: (record.venue_ns, record.ticker),
+        lambda record, ts: (record.venue_ns, record.ticker, 1 / 0, True),
+        lambda record, ts: (record.venue_ns, record.ticker, float("x"), True),
     ],
     ids=["wrong attribute", "too few values", "arithmetic", "conversion"],
 )
