@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ssmd_core.cli.demo_watch import BusMessage
 from ssmd_core.errors import SchemaError, UsageError
-from ssmd_core.schema import open_trade_v1_decoder
+from ssmd_core.schema import open_decoder
 from ssmd_core.testing.nats_server import NatsServer
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def read_bus(
 
 
 def _handler(watch: Watch) -> Callable[[Msg], Awaitable[None]]:
-    decoder = open_trade_v1_decoder()
+    decoder = open_decoder("trade:v1")
 
     async def handle(message: Msg) -> None:
         kind = message.subject.split(".")[2]

@@ -9,8 +9,10 @@ from ssmd_core.schema.codec import (
     Decoder,
     Wire,
     open_codec,
+    open_decoder,
     open_trade_v1,
     open_trade_v1_decoder,
+    open_trade_v2,
 )
 from ssmd_core.schema.compile import Packer, compile_packer
 from ssmd_core.schema.load import find_schema, load_schema
@@ -24,6 +26,8 @@ __all__ = [
     "find_schema",
     "load_schema",
     "open_codec",
+    "open_decoder",
     "open_trade_v1",
     "open_trade_v1_decoder",
+    "open_trade_v2",
 ]

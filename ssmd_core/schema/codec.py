@@ -14,9 +14,20 @@ from ssmd_core.schema.compile import Packer, compile_packer
 from ssmd_core.schema.load import find_schema, load_schema
 from ssmd_core.schema.oracle import check_packer
 from ssmd_core.schema.trade import TradeV1
+from ssmd_core.schema.trade_v2 import TradeV2
 
-__all__ = ["Codec", "Decoder", "Wire", "open_codec", "open_trade_v1", "open_trade_v1_decoder"]
+__all__ = [
+    "Codec",
+    "Decoder",
+    "Wire",
+    "open_codec",
+    "open_decoder",
+    "open_trade_v1",
+    "open_trade_v1_decoder",
+    "open_trade_v2",
+]
 
+_TRADE_FILES = {"trade:v1": "trade.capnp", "trade:v2": "trade-v2.capnp"}
 _TRADE_STRUCTS = {"trade": "Trade", "ticker": "Ticker"}
 
 
@@ -111,20 +122,45 @@ def open_trade_v1(metrics: Metrics) -> Codec:
     Raises:
         SchemaError: the installation is broken.
     """
-    rows = TradeV1(metrics)
-    return open_codec(
-        "trade:v1",
-        find_schema("trade.capnp"),
-        {
-            "trade": Wire(struct="Trade", values=rows.trade),
-            "ticker": Wire(struct="Ticker", values=rows.ticker),
-        },
-    )
+    return _open_trade("trade:v1", TradeV1(metrics))
+
+
+def open_trade_v2(metrics: Metrics) -> Codec:
+    """Open ``trade:v2``; ``metrics`` counts what it saturates.
+
+    Raises:
+        SchemaError: the installation is broken.
+    """
+    return _open_trade("trade:v2", TradeV2(metrics))
+
+
+def open_decoder(label: str) -> Decoder:
+    """Open the decoder of a schema that comes with ssmd, such as ``trade:v2``.
+
+    Raises:
+        SchemaError: none that comes with ssmd is called so.
+    """
+    file = _TRADE_FILES.get(label)
+    if file is None:
+        known = ", ".join(_TRADE_FILES)
+        raise SchemaError(f"no decoder for {label}; there are {known}")
+    return Decoder(label, find_schema(file), _TRADE_STRUCTS)
 
 
 def open_trade_v1_decoder() -> Decoder:
     """Open the decoder of ``trade:v1``."""
-    return Decoder("trade:v1", find_schema("trade.capnp"), _TRADE_STRUCTS)
+    return open_decoder("trade:v1")
+
+
+def _open_trade(label: str, rows: TradeV1 | TradeV2) -> Codec:
+    return open_codec(
+        label,
+        find_schema(_TRADE_FILES[label]),
+        {
+            "trade": Wire(struct=_TRADE_STRUCTS["trade"], values=rows.trade),
+            "ticker": Wire(struct=_TRADE_STRUCTS["ticker"], values=rows.ticker),
+        },
+    )
 
 
 def _find_struct(schema: Any, name: str) -> Any:

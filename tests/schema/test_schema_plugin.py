@@ -6,15 +6,18 @@ from ssmd_core.plugins import SchemaType
 from ssmd_core.schema.plugin import ssmd_schemas
 
 
-def test_the_plugin_registers_trade_v1():
-    (schema,) = ssmd_schemas()
-    assert isinstance(schema, SchemaType)
-    assert (schema.name, schema.version, schema.api_version) == ("trade", "v1", 1)
+def test_the_plugin_registers_both_versions_of_trade():
+    schemas = list(ssmd_schemas())
+    assert all(isinstance(schema, SchemaType) for schema in schemas)
+    assert [(schema.name, schema.version, schema.api_version) for schema in schemas] == [
+        ("trade", "v1", 1),
+        ("trade", "v2", 1),
+    ]
 
 
 def test_what_the_plugin_opens_is_labelled_as_it_is_registered():
-    (schema,) = ssmd_schemas()
-    assert schema.open(Metrics()).label == f"{schema.name}:{schema.version}"
+    for schema in ssmd_schemas():
+        assert schema.open(Metrics()).label == f"{schema.name}:{schema.version}"
 
 
 def test_importing_and_asking_the_plugin_imports_no_pycapnp():
