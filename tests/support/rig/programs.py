@@ -177,6 +177,19 @@ class Program:
             )
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def peak_bytes(self):
+        """Return the most memory the process ever had resident (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+    async def verify(self, path, *more):
+        """Return the exit code of ``ssmd verify``; what it printed goes to the log."""
+        done = await self.run("verify", str(path), *more)
+        with self.errors.open("a") as errors:
+            errors.write(done.stdout + done.stderr)
+        return done.returncode
+
     def log(self):
         return self.errors.read_text() if self.errors.exists() else ""
 
