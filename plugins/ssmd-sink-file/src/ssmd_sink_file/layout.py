@@ -27,6 +27,7 @@ __all__ = [
     "Part",
     "ledger_ts",
     "one_line",
+    "unix_second",
 ]
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -225,12 +226,13 @@ def _payload(line: bytes, start: int, *, raw: bool) -> bytes | None:
 
 
 def _nanoseconds(second: bytes, nanos: bytes) -> int | None:
-    whole = _unix_second(second)
+    whole = unix_second(second)
     return None if whole is None else whole * NS + int(nanos)
 
 
 @functools.lru_cache(maxsize=16)
-def _unix_second(text: bytes) -> int | None:
+def unix_second(text: bytes) -> int | None:
+    """Return the Unix time of a UTC time such as ``2026-11-22T06:00:47``, None for none."""
     try:
         return int(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp())
     except ValueError:
