@@ -53,8 +53,17 @@ class _Storage(NamedTuple):
     section: Section
 
 
-def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> RunPlan:
+def resolve(
+    loaded: Loaded, registry: Registry, environ: Mapping[str, str], *, offline: bool = False
+) -> RunPlan:
     """Find the plugins, validate their sections and credentials; opens nothing.
+
+    Args:
+        loaded: both files.
+        registry: what is installed.
+        environ: the process environment.
+        offline: the venue is not contacted and nothing is archived: the feed only parses,
+            without credentials where its plugin can do that, and there is no storage.
 
     Raises:
         PluginError: a plugin is missing, claimed twice, or broken.
@@ -65,7 +74,7 @@ def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> R
     feed_type = _feed_type(loaded, registry)
     transport_type = registry.transport(loaded.env.transport.transport_type)
     schema_type = registry.schema(loaded.env.schema_)
-    storage = _storage(loaded, registry, transport_type, warnings.append)
+    storage = None if offline else _storage(loaded, registry, transport_type, warnings.append)
 
     sections = _Sections(registry, warnings.append)
     settings = sections.validate(loaded.settings, feed_type)
@@ -82,7 +91,7 @@ def resolve(loaded: Loaded, registry: Registry, environ: Mapping[str, str]) -> R
         keys=loaded.env.variables(),
         warn=warnings.append,
     )
-    feed = _opened(feed_type, context, settings, registry.origin(feed_type).origin)
+    feed = _feed(feed_type, context, settings, registry.origin(feed_type).origin, offline=offline)
     _check_kind(loaded, feed)
     records = {
         "feed": feed_type,
@@ -183,11 +192,20 @@ def _needs_place(storage: StorageType) -> bool:
     return not set(_PLACES).isdisjoint(storage.config.model_fields)
 
 
-def _opened(
-    feed_type: FeedType, context: FeedContext, settings: Any, origin: str
+def _feed(
+    feed_type: FeedType, context: FeedContext, settings: Any, origin: str, *, offline: bool
 ) -> WebSocketFeed | Feed:
+    if offline and feed_type.offline is not None:
+        return _made("offline", feed_type.offline, origin)
+    feed = _made("open", lambda: feed_type.open(context, settings), origin)
+    if isinstance(feed, WebSocketFeed) and not offline:
+        _check_connections(feed, origin)
+    return feed
+
+
+def _made(call: str, make: Callable[[], Any], origin: str) -> WebSocketFeed | Feed:
     try:
-        feed = feed_type.open(context, settings)
+        feed = make()
     except SsmdError:
         raise
     except Exception as error:
@@ -196,9 +214,7 @@ def _opened(
         raise PluginError(f"plugin {origin}: opening the feed raised {kind}") from error
     if not isinstance(feed, (WebSocketFeed, Feed)):
         kind = type(feed).__name__
-        raise PluginError(f"plugin {origin}: `open` returns {kind}, not a WebSocketFeed or Feed")
-    if isinstance(feed, WebSocketFeed):
-        _check_connections(feed, origin)
+        raise PluginError(f"plugin {origin}: `{call}` returns {kind}, not a WebSocketFeed or Feed")
     return feed
 
 

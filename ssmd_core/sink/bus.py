@@ -45,3 +45,7 @@ class BusReader(ABC):
             after: leave out what was stored at or before this ``place``.
             payloads: bring the payloads, too.
         """
+
+    def subject(self, environment: str, feed: str, kind: str, ticker: str) -> str:
+        """Return the subject of a record. Override it where not every ticker is a legal tail."""
+        return f"{environment}.{feed}.{kind}.{ticker}"
