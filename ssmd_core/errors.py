@@ -15,6 +15,7 @@ SsmdError
 ├── RecordError               a record that the wire schema cannot carry
 ├── ParseError                a frame that the feed cannot read; the frame is kept
 ├── StorageFailed             an append or a sync did not succeed; tried again
+├── FetchFailed               a request over HTTP brought no body
 └── ConnectionEnded           a venue connection is over; says why; reconnected
 ```
 """
@@ -32,6 +33,7 @@ __all__ = [
     "ConnectionEnded",
     "CredentialError",
     "CredentialsRefused",
+    "FetchFailed",
     "ParseError",
     "PluginError",
     "RecordError",
@@ -127,6 +129,19 @@ class ParseError(SsmdError):
 
 class StorageFailed(SsmdError):
     """An append or a sync that did not succeed; nothing of the batch is in the archive."""
+
+
+class FetchFailed(SsmdError):
+    """A request over HTTP that brought no body; shows neither query nor headers.
+
+    Args:
+        message: why.
+        lasting: asking again would bring the same.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        self.lasting = lasting
+        super().__init__(message)
 
 
 class ConnectionEnded(SsmdError):

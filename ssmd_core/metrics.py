@@ -60,6 +60,10 @@ class Metrics:
     reconnects: Tally = field(default_factory=Tally)
     gaps: Tally = field(default_factory=Tally)
     missing: Tally = field(default_factory=Tally)
+    sequence_regressed: int = 0
+    backfilled: int = 0
+    repairs: int = 0
+    repairs_failed: int = 0
     archived: int = 0
     archived_bytes: int = 0
     torn_tails: int = 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import anyio
 
 from ssmd_core.errors import CredentialsRefused
+from ssmd_core.feed.backfill import Backfiller
 from ssmd_core.feed.contract import WebSocketFeed
 from ssmd_core.feed.link import HostParts, Link
+from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.states import State
 from ssmd_core.feed.subscriptions import Counts
 from ssmd_core.metrics import Metrics
@@ -18,10 +21,23 @@ __all__ = ["FeedHost"]
 
 
 class FeedHost:
-    """All connections of one WebSocket feed."""
+    """All connections of one WebSocket feed, and the repair of what they missed.
 
-    def __init__(self, feed: WebSocketFeed, parts: HostParts) -> None:
-        self._links = [Link(feed, plan, parts, self) for plan in feed.connections()]
+    Args:
+        feed: what is captured.
+        parts: what a host works with.
+        covered_until: channel → receipt time until which an earlier run captured it.
+            What was missed since is brought back; a first start has none.
+    """
+
+    def __init__(
+        self,
+        feed: WebSocketFeed,
+        parts: HostParts,
+        covered_until: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._links = [Link(feed, plan, parts, self, covered_until) for plan in feed.connections()]
+        self._backfiller = Backfiller(feed, parts)
         self._metrics = parts.metrics
         self.paused = False
         self.accepted_once = False
@@ -37,6 +53,7 @@ class FeedHost:
         async with anyio.create_task_group() as tasks:
             for link in self._links:
                 tasks.start_soon(link.run, tasks)
+            tasks.start_soon(self._backfiller.run)
             tasks.start_soon(self._tick)
             await self._stop.wait()
             tasks.cancel_scope.cancel()
@@ -53,9 +70,14 @@ class FeedHost:
         self._fatal = error
         self._stop.set()
 
+    def repair(self, missed: Missed) -> None:
+        """Bring back what a channel missed, where the feed can."""
+        self._backfiller.add(missed)
+
     def pause(self) -> None:
         """Stop reading on every connection: the sinks cannot keep up."""
         self.paused = True
+        self._backfiller.pause()
         for link in self._links:
             link.set_paused()
 
@@ -64,6 +86,7 @@ class FeedHost:
         if self.stopped:
             return
         self.paused = False
+        self._backfiller.resume()
         for link in self._links:
             link.set_paused()
 
@@ -72,6 +95,7 @@ class FeedHost:
         self.paused = True
         for link in self._links:
             link.stop()
+        self._backfiller.stop()
         self._stop.set()
 
     async def close(self, within_seconds: float) -> None:

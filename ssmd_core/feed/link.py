@@ -7,7 +7,7 @@ deadlines are absolute.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +20,7 @@ from ssmd_core.clock import NS, Clock, ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused
 from ssmd_core.feed.contract import ConnectionPlan, Endpoint, Verdict, WebSocketFeed
 from ssmd_core.feed.policy import PING_EVERY_SECONDS, Backoff, Liveness, Overdue, SilencePatience
+from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.session import FeedSession, Intake
 from ssmd_core.feed.states import State, Step
 from ssmd_core.feed.subscriptions import Refusal
@@ -61,14 +62,28 @@ class Group(Protocol):
         """End the run of all links with this error."""
         ...
 
+    def repair(self, missed: Missed) -> None:
+        """Bring back what a channel missed, where the feed can."""
+        ...
+
 
 class Link:
-    """One connection plan, through all its sessions."""
+    """One connection plan, through all its sessions.
+
+    ``covered_until`` says of channels captured before until which receipt time they were:
+    what was missed since is brought back once they are captured again.
+    """
 
     def __init__(
-        self, feed: WebSocketFeed, plan: ConnectionPlan, parts: HostParts, host: Group
+        self,
+        feed: WebSocketFeed,
+        plan: ConnectionPlan,
+        parts: HostParts,
+        host: Group,
+        covered_until: Mapping[str, int],
     ) -> None:
         self.plan = plan
+        self._covered_until = covered_until
         self._feed = feed
         self._parts = parts
         self._host = host
@@ -90,6 +105,7 @@ class Link:
             why = await self._connect_and_capture()
             live_seconds = self.monotonic() - live_from if self.session.frames else 0.0
             self.session.close(why)
+            self._covered_until = self.session.covered_until()
             self.connection = None
             self._trouble = str(why)
             self._parts.metrics.reconnects.add(why.cause)
@@ -270,6 +286,10 @@ class Link:
         if self._tasks is not None:
             self._tasks.start_soon(fire)
 
+    def repair(self, missed: Missed) -> None:
+        """Bring back what a channel missed, where the feed can."""
+        self._host.repair(missed)
+
     def mask(self, text: str) -> str:
         """Return what the venue said without the credentials that it was sent."""
         return self.connection.mask(text) if self.connection is not None else text
@@ -325,7 +345,14 @@ class Link:
 
     def _new_session(self) -> FeedSession:
         parts = self._parts
-        return FeedSession(self._feed, self.plan, parts.intake, parts.receipt, parts.metrics)
+        return FeedSession(
+            self._feed,
+            self.plan,
+            parts.intake,
+            parts.receipt,
+            parts.metrics,
+            behind=self._covered_until,
+        )
 
 
 def _public_url(url: str) -> str:

@@ -9,7 +9,7 @@ from ssmd_core.errors import ParseError
 from ssmd_core.feed.contract import Feed, FrameKind, Parsed, WebSocketFeed, malformed
 from ssmd_core.feed.validity import is_json, is_utf8
 
-__all__ = ["read_frames"]
+__all__ = ["read_fetched", "read_frames"]
 
 _PARSED = frozenset({Parsed})
 _NOT_TEXT = Parsed(
@@ -41,6 +41,19 @@ def read_frames(
     return parsed, frozenset(raw)
 
 
+def read_fetched(
+    feed: WebSocketFeed | Feed, bodies: list[bytes]
+) -> tuple[list[Parsed], frozenset[int]]:
+    """Read what was fetched over HTTP as ``read_frames`` does what a socket brought."""
+    text = [is_utf8(data) for data in bodies]
+    parsed = [
+        _read_body(feed, data) if readable else _NOT_TEXT
+        for data, readable in zip(bodies, text, strict=True)
+    ]
+    json = [readable and is_json(data) for data, readable in zip(bodies, text, strict=True)]
+    return parsed, frozenset(i for i, valid in enumerate(json) if not valid)
+
+
 def _read(feed: WebSocketFeed | Feed, frames: list[bytes], session: Any) -> list[Parsed]:
     """Let the feed read text frames. What an override gets wrong is read one by one."""
     with contextlib.suppress(Exception):
@@ -55,6 +68,21 @@ def _read_one(feed: WebSocketFeed | Feed, data: bytes, session: Any) -> Parsed:
         said: Any = feed.parse(data, session)
     except Exception as error:  # noqa: BLE001  a feed's fault never costs a frame
         return malformed(error)
+    return _checked(said, "parse")
+
+
+def _read_body(feed: WebSocketFeed | Feed, data: bytes) -> Parsed:
+    if not isinstance(feed, WebSocketFeed):
+        # A feed that does its own I/O delivers what it fetches as frames.
+        return malformed(ParseError("this feed fetches nothing through the host"))
+    try:
+        said: Any = feed.parse_fetched(data)
+    except Exception as error:  # noqa: BLE001  a feed's fault never costs a body
+        return malformed(error)
+    return _checked(said, "parse_fetched")
+
+
+def _checked(said: Any, method: str) -> Parsed:
     if isinstance(said, Parsed):
         return said
-    return malformed(ParseError(f"`parse` returned {type(said).__name__}, not a Parsed"))
+    return malformed(ParseError(f"`{method}` returned {type(said).__name__}, not a Parsed"))

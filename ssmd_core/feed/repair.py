@@ -27,3 +27,6 @@ class Fetch:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_seconds: float = 10.0
     max_bytes: int = 16 * 1024 * 1024
+    covers_from: int = 0
+    """Of a repair's first request: receipt time from which on it brings back what was missed.
+    What is older stays missed, and the ledger says so. 0: all that was asked for."""

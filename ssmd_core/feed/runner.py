@@ -13,6 +13,7 @@ from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.contract import ConnectionPlan, Feed
 from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.session import FeedSession
 from ssmd_core.feed.states import State, Step
 
@@ -45,7 +46,10 @@ class FeedRunner:
     async def send(
         self, frames: Sequence[bytes], *, conn: int = 0, binary: frozenset[int] = frozenset()
     ) -> None:
-        """Take frames in order of receipt; waits while the sinks cannot keep up."""
+        """Take frames in order of receipt; waits while the sinks cannot keep up.
+
+        After ``stop`` nothing is taken, and nothing is said: ``run`` is being cancelled.
+        """
         await self._open_gate.wait()
         if self._stop.is_set() or not frames:
             return
@@ -151,6 +155,9 @@ class _NoWire:
 
     def call_later(self, seconds: float, name: str) -> None:  # noqa: ARG002  not kept
         _log.error("this feed does its own I/O, the host keeps no timers", timer=name)
+
+    def repair(self, missed: Missed) -> None:
+        """Leave it to the feed: what it fetches comes through ``send``."""
 
     def mask(self, text: str) -> str:
         return text

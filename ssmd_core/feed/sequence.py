@@ -46,7 +46,7 @@ class SequenceTracker:
         self._places: dict[Hashable, _Place] = {}
         self._ended: dict[Hashable, _Place] = {}
         self.regressed = 0
-        """Frames that carried a number already passed."""
+        """Frames that carried a number already passed, since the host took note of them."""
 
     def check(self, sid: Hashable, first: int, last: int, ts: int) -> Gap | None:
         """Take the numbers ``first``..``last`` of a frame received at ``ts``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import structlog
@@ -34,6 +35,7 @@ from ssmd_core.feed.contract import (
     WebSocketFeed,
 )
 from ssmd_core.feed.reading import read_frames
+from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.sequence import Gap, SequenceTracker
 from ssmd_core.feed.states import Life, State, Step
 from ssmd_core.feed.subscriptions import Subscriptions
@@ -44,6 +46,7 @@ __all__ = ["FeedSession", "Intake", "Wire"]
 
 _log = structlog.get_logger("ssmd.feed")
 _DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Intake(Protocol):
@@ -81,6 +84,10 @@ class Wire(Protocol):
         """Fire a timer of the feed."""
         ...
 
+    def repair(self, missed: Missed) -> None:
+        """Bring back what a channel missed, where the feed can."""
+        ...
+
     def monotonic(self) -> float:
         """Monotonic seconds."""
         ...
@@ -100,6 +107,8 @@ class FeedSession:
         intake: Intake,
         clock: ReceiptClock,
         metrics: Metrics,
+        *,
+        behind: Mapping[str, int] = _NOTHING,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._feed = feed
@@ -119,6 +128,8 @@ class FeedSession:
         self.opened_ts = 0
         self.lost: dict[str, int] = {}
         """Channel whose subscription ended → receipt time of its last numbered frame."""
+        self.behind = dict(behind)
+        """Channel not captured again yet → receipt time until which it was before."""
 
     # ── the feed's view ──────────────────────────────────────────────────────────
 
@@ -189,6 +200,10 @@ class FeedSession:
             **self._intake.place(),
         )
 
+    def covered_until(self) -> dict[str, int]:
+        """Return the receipt time until which each channel was captured: a hole begins there."""
+        return dict.fromkeys(self.channels.values(), self.last_ts) | self.lost | self.behind
+
     # ── what comes ───────────────────────────────────────────────────────────────
 
     def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> bool:
@@ -250,6 +265,9 @@ class FeedSession:
                 self._intake.fault(batch, index, said)
         for label, count in counts.items():
             self._metrics.messages.add(label, count)
+        if self.tracker.regressed:
+            self._metrics.sequence_regressed += self.tracker.regressed
+            self.tracker.regressed = 0
         self.data_frames += alive
         return alive > 0
 
@@ -258,6 +276,7 @@ class FeedSession:
         self._metrics.gaps.add(channel)
         self._metrics.missing.add(channel, gap.missing)
         self._report_gap(channel, gap.first, gap.last, gap.from_ts, gap.to_ts)
+        self._repair(channel, gap.from_ts, gap.to_ts)
         if gap.sid in self.channels:
             self._tell(GapFound(sid=gap.sid, channel=channel, first=gap.first, last=gap.last))
 
@@ -278,8 +297,9 @@ class FeedSession:
                 self._on_refused(event, ended, send, ts)
             case Unsubscribed() if ended is not None:
                 self.lost[ended] = self.tracker.end(event.sid) or ts
-        self._settle()
         self._tell(event)
+        # After the feed's answer: a channel whose next command follows is not settled yet.
+        self._settle()
 
     def _on_subscribed(self, event: Subscribed, ts: int) -> None:
         self.tracker.open(event.sid, ts)
@@ -287,6 +307,7 @@ class FeedSession:
         lost_at = self.lost.pop(event.channel, None)
         if lost_at is not None:
             self._report_open_gap(event.channel, lost_at, ts)
+            self._repair(event.channel, lost_at, ts)
 
     def _on_refused(self, event: Refused, ended: str | None, send: Send | None, ts: int) -> None:
         channel = ended or (send.subscribes if send else None)
@@ -299,6 +320,17 @@ class FeedSession:
     def _settle(self) -> None:
         if self.life.state is State.SUBSCRIBING and self.subscriptions.answered():
             self.life.step(Step.ANSWERED)
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Have brought back what was missed of the channels that are captured again."""
+        for channel in self.behind.keys() & set(self.channels.values()):
+            self._repair(channel, self.behind.pop(channel), self._clock.now_ns())
+
+    def _repair(self, channel: str, from_ts: int, to_ts: int) -> None:
+        if self.wire is not None:
+            markets = self._plan.markets
+            self.wire.repair(Missed(channel=channel, from_ts=from_ts, to_ts=to_ts, markets=markets))
 
     def _tell(self, fact: Fact) -> None:
         try:

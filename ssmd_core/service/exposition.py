@@ -43,6 +43,13 @@ _COUNTERS = {
     "received_bytes_total": ("received_bytes", "Bytes of frames received from the venue"),
     "parse_errors_total": ("parse_errors", "Frames that the feed could not read; archived"),
     "invalid_frames_total": ("invalid_frames", "Frames that are not valid JSON; archived"),
+    "sequence_regressed_total": (
+        "sequence_regressed",
+        "Frames whose sequence number had passed already",
+    ),
+    "backfilled_total": ("backfilled", "Records fetched over REST after holes; may be known"),
+    "repairs_total": ("repairs", "Holes whose history was fetched completely"),
+    "repairs_failed_total": ("repairs_failed", "Holes whose history could not be fetched"),
     "archived_total": ("archived", "Frames appended to the archive"),
     "archived_bytes_total": ("archived_bytes", "Bytes appended to the archive"),
     "torn_tails_total": ("torn_tails", "Partial last lines that a crash left, set aside"),

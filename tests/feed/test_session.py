@@ -26,6 +26,7 @@ class ListWire:
         self.sent = []
         self.aborted = []
         self.timers = []
+        self.missed = []
         self.now = 0.0
 
     def send(self, data):
@@ -36,6 +37,9 @@ class ListWire:
 
     def call_later(self, seconds, name):
         self.timers.append((seconds, name))
+
+    def repair(self, missed):
+        self.missed.append(missed)
 
     def monotonic(self):
         return self.now
