@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Client", "Face", "Handshake", "PlainFace", "Refusal"]
+__all__ = ["Answer", "Client", "Face", "Handshake", "PlainFace", "Refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ class Refusal:
 
     status: int
     body: str = ""
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a plain HTTP request gets."""
+
+    body: bytes
+    status: int = 200
     content_type: str = "application/json"
 
 
@@ -94,6 +103,10 @@ class Face(ABC):
 
     def admit(self, handshake: Handshake) -> Refusal | None:  # noqa: ARG002  for overriders
         """Check path and credentials; None lets the client in."""
+        return None
+
+    def serve(self, request: Handshake) -> Answer | None:  # noqa: ARG002  for overriders
+        """Answer a plain HTTP GET on the same port; None tells it to upgrade to a WebSocket."""
         return None
 
     def new_state(self) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import anyio
 import anyio.abc
 
-from ssmd_core.testing.face import Client, Face, Handshake, Refusal
+from ssmd_core.testing.face import Answer, Client, Face, Handshake, Refusal
+from ssmd_core.testing.http_faults import RequestFaults
 from ssmd_core.testing.peer import Peer
 from ssmd_core.testing.pulse import Pulse
 
@@ -22,6 +23,8 @@ class Front:
         self.subprotocols: Sequence[str] = face.subprotocols
         self.clients: list[Client] = []
         self.attempts: list[Handshake] = []
+        self.requests: list[Handshake] = []
+        self.request_faults = RequestFaults()
         self.peers: list[Peer] = []
         """Connections that were let in and are not over."""
         self.connecting: list[Peer] = []
@@ -62,6 +65,24 @@ class Front:
         except Exception as fault:  # noqa: BLE001  raised again by ``run``
             return self._blame(fault)
 
+    def on_request(self, peer: Peer, request: Handshake) -> bool:
+        """Take a plain HTTP request; say whether it gets an answer of its own."""
+        try:
+            answer = self._face.serve(request)
+        except Exception as fault:  # noqa: BLE001  raised again by ``run``
+            refusal = self._blame(fault)
+            answer = Answer(refusal.body.encode(), status=refusal.status)
+        if answer is None:
+            return False
+        self.requests.append(request)
+        spoilt, cut = self.request_faults.spoil(answer)
+        if self.request_faults.delay_seconds and self._tasks is not None:
+            self._tasks.start_soon(self._reply_later, peer, spoilt, cut)
+        else:
+            peer.reply(spoilt, cut=cut)
+        self._pulse.beat()
+        return True
+
     def on_open(self, peer: Peer, handshake: Handshake) -> Client:
         """Take note of a client that came in, and return its record."""
         client = Client(len(self.clients) + 1, handshake, keep=self._keep)
@@ -100,6 +121,10 @@ class Front:
         await anyio.sleep(self.reply_delay_seconds)
         self._answer(peer, message)
         self._pulse.beat()
+
+    async def _reply_later(self, peer: Peer, answer: Answer, cut: bool) -> None:  # noqa: FBT001  start_soon takes no keywords
+        await anyio.sleep(self.request_faults.delay_seconds)
+        peer.reply(answer, cut=cut)
 
     def _answer(self, peer: Peer, message: bytes) -> None:
         try:

@@ -17,7 +17,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from ssmd_core.testing.face import Client, Handshake, Refusal
+from ssmd_core.testing.face import Answer, Client, Handshake, Refusal
 from ssmd_core.testing.wire import BINARY, TEXT, pack
 
 __all__ = ["Host", "Peer"]
@@ -42,6 +42,10 @@ class Host(Protocol):
 
     def on_handshake(self, handshake: Handshake) -> Refusal | None:
         """Decide whether the client comes in."""
+
+    def on_request(self, peer: Peer, request: Handshake) -> bool:
+        """Take a plain HTTP request; say whether it gets an answer of its own."""
+        ...
 
     def on_open(self, peer: Peer, handshake: Handshake) -> Client:
         """Take note of a client that came in, and return its record."""
@@ -157,6 +161,26 @@ class Peer(asyncio.Protocol):
             self._protocol.send_ping(body)
             self._flush()
 
+    def reply(self, answer: Answer, *, cut: bool = False) -> None:
+        """Answer a plain HTTP request, and reset the connection in mid-body if asked."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        response = self._protocol.reject(answer.status, "")
+        response.body = answer.body
+        for name, value in {
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+        }.items():
+            del response.headers[name]
+            response.headers[name] = value
+        if cut:
+            transport.write(response.serialize()[: -max(1, len(answer.body) // 2)])
+            self.cut()
+            return
+        self._protocol.send_response(response)
+        self._flush()
+
     # ── misbehaving ──────────────────────────────────────────────────────────────
 
     def close(self, code: int, reason: str) -> None:
@@ -202,6 +226,9 @@ class Peer(asyncio.Protocol):
 
     def _shake_hands(self, request: Request) -> None:
         handshake = Handshake(request.path, request.headers)
+        is_plain = "Upgrade" not in request.headers
+        if is_plain and self._host.on_request(self, handshake):
+            return
         refusal = self._host.on_handshake(handshake)
         if refusal is None:
             response = self._protocol.accept(request)

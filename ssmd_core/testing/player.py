@@ -62,7 +62,8 @@ class Player:
     """Plays one recording to all clients at once, as a venue does.
 
     The recording stands still while nobody listens, and goes no faster than the slowest
-    client reads: what was played went out to somebody.
+    client reads: what was played went out to somebody. With ``waits`` False it goes on
+    without listeners once it began.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Player:
         pulse: Pulse,
     ) -> None:
         self.silent = False
+        self.waits = True
         self.instead: bytes | None = None
         self.ended = False
         self.played = 0
@@ -131,8 +133,11 @@ class Player:
         return (
             not self.silent
             and (self.instead is not None or not self.ended)
-            and bool(self._listeners())
+            and (bool(self._listeners()) or self._may_play_alone())
         )
+
+    def _may_play_alone(self) -> bool:
+        return not self.waits and self.played > 0 and self.instead is None
 
     def _drained(self) -> bool:
         return all(peer.drained for peer in self._peers)

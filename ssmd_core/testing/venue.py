@@ -14,6 +14,7 @@ import anyio
 
 from ssmd_core.testing.face import Client, Face, Handshake, PlainFace, Refusal
 from ssmd_core.testing.front import Front
+from ssmd_core.testing.http_faults import RequestFaults
 from ssmd_core.testing.peer import Peer
 from ssmd_core.testing.player import Player
 from ssmd_core.testing.pulse import Pulse
@@ -37,8 +38,9 @@ class LoopbackVenue:
     """Serve a recording on 127.0.0.1 as a venue would. An async context manager.
 
     All clients hear the same recording at the same time, each what it subscribed to.
-    The recording starts with the first listener, stands still while there is none, and
-    goes no faster than the slowest client reads.
+    The recording starts with the first listener, stands still while there is none (unless
+    ``waits`` is False), and goes no faster than the slowest client reads. The same port
+    answers plain HTTP where the face does.
 
     Faults are methods. They hit the clients connected now, or the one given as
     ``client``; those that say "until ``resume``" hit later clients too.
@@ -47,6 +49,8 @@ class LoopbackVenue:
         recording: what to play; an iterable of frames is played once at full speed.
         face: how the venue behaves; by default it sends everything to everyone.
         silent: begin without data; ``play`` starts the recording.
+        waits: stand still while nobody listens. A real venue does not: with False the
+            recording goes on once somebody has listened, and only the face hears it.
         ping_seconds: a WebSocket ping so often; None sends none.
         compression: accept permessage-deflate where a client offers it.
         keep: keep the messages sent, for comparison; counts are kept always.
@@ -58,6 +62,7 @@ class LoopbackVenue:
         face: Face | None = None,
         *,
         silent: bool = False,
+        waits: bool = True,
         ping_seconds: float | None = 10.0,
         compression: bool = False,
         keep: bool = True,
@@ -74,6 +79,7 @@ class LoopbackVenue:
         self._front = Front(self.face, self._pulse, compression=compression, keep=keep)
         self._player = Player(recording, self.face, self._front.peers, self._pulse)
         self._player.silent = silent
+        self._player.waits = waits
 
     # ── running ──────────────────────────────────────────────────────────────────
 
@@ -121,6 +127,11 @@ class LoopbackVenue:
     def attempts(self) -> Sequence[Handshake]:
         """Every handshake asked for, in order, refused ones too."""
         return self._front.attempts
+
+    @property
+    def requests(self) -> Sequence[Handshake]:
+        """Every plain HTTP request that the face answered, in order, failed ones too."""
+        return self._front.requests
 
     @property
     def played(self) -> int:
@@ -205,6 +216,24 @@ class LoopbackVenue:
         for peer in self._meant(client):
             peer.ping(body)
 
+    # ── plain HTTP ───────────────────────────────────────────────────────────────
+
+    def fail_requests(self, status: int = 500, count: int = 1) -> None:
+        """Answer the next ``count`` HTTP requests with a status."""
+        self._front.request_faults.failing.extend([status] * count)
+
+    def garble_requests(self, count: int = 1) -> None:
+        """Answer the next ``count`` HTTP requests with half of the body, as if it were all."""
+        self._front.request_faults.garbled += count
+
+    def cut_requests(self, count: int = 1) -> None:
+        """Reset the next ``count`` HTTP requests in the middle of the body."""
+        self._front.request_faults.cut += count
+
+    def delay_requests(self, seconds: float) -> None:
+        """Answer HTTP requests only after ``seconds``, until ``resume``."""
+        self._front.request_faults.delay_seconds = seconds
+
     # ── connections ──────────────────────────────────────────────────────────────
 
     def cut(self, *, mid_frame: bool = False, client: Client | None = None) -> None:
@@ -254,12 +283,13 @@ class LoopbackVenue:
             )
 
     def resume(self) -> None:
-        """End every lasting fault except ``go_down``: data, reading, replies, handshakes."""
+        """End every fault except ``go_down``: data, reading, replies, handshakes, requests."""
         self._player.silent = False
         self._player.instead = None
         self._front.refusal = None
         self._front.reply_delay_seconds = 0.0
         self._front.replies_to_lose = 0
+        self._front.request_faults = RequestFaults()
         for peer in list(self._front.peers):
             peer.recover()
         self._pulse.beat()

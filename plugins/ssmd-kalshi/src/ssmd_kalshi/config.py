@@ -66,7 +66,11 @@ class KalshiConfig(BaseModel):
     book_markets_per_connection: int = Field(default=500, ge=1)
     """Books share out over connections of their own, so that a gap touches few markets."""
     rest_endpoint: Annotated[str, AfterValidator(_http_url)] | None = None
-    """Base URL of REST; None is the WebSocket endpoint's host with ``/trade-api/v2``."""
+    """Base URL of REST; None is the WebSocket endpoint's host with ``/trade-api/v2``, or the
+    host that Kalshi pairs with it."""
+    backfill_seconds: float = Field(default=86_400.0, ge=0, le=2_592_000)
+    """How far back trades that were missed are fetched; older ones stay declared as missed.
+    Kalshi's live tier goes back about three months."""
     max_frame_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
     stale_seconds: float = Field(default=30.0, gt=0)
     """Reconnect after so long without a byte; Kalshi pings every 10 s."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, Self
 
-from ssmd_core.clock import Clock, SystemClock
-from ssmd_core.errors import ParseError
+from ssmd_core.clock import NS, Clock, SystemClock
+from ssmd_core.errors import CredentialError, ParseError
 from ssmd_core.feed import (
     Action,
     ConnectionPlan,
@@ -16,8 +16,10 @@ from ssmd_core.feed import (
     Session,
     WebSocketFeed,
 )
+from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_kalshi.config import BOOKS, KalshiConfig
 from ssmd_kalshi.messages import parse
+from ssmd_kalshi.rest import TradesPage, first_page, next_page, parse_trades, rest_endpoint
 from ssmd_kalshi.subscriptions import Subscriptions
 
 __all__ = ["KalshiFeed", "Signer", "plan_connections"]
@@ -61,10 +63,18 @@ class KalshiFeed(WebSocketFeed):
     ) -> None:
         self._config = config
         self._url = url
+        self._rest_endpoint = config.rest_endpoint or rest_endpoint(url)
         self._signer = signer
         self._clock = clock or SystemClock()
         # What is not subscribed to yields no records, so the start need not explain it.
         self.kinds = frozenset(_KINDS[channel] for channel in config.channels)
+
+    @classmethod
+    def offline(cls) -> Self:
+        """Return a feed that only parses, every channel: it has nowhere to connect to."""
+        feed = cls(KalshiConfig(), "", _NoSigner())
+        feed.kinds = frozenset(_KINDS.values())
+        return feed
 
     def connections(self) -> Sequence[ConnectionPlan]:
         """Return one connection for everything but books, and as many as books need."""
@@ -107,6 +117,24 @@ class KalshiFeed(WebSocketFeed):
         """Follow replies, mend what was refused or skipped."""
         held: Subscriptions = session.state
         return held.on_fact(event, session)
+
+    def backfill(self, missed: Missed) -> Fetch | None:
+        """Return the first page of missed trades; of the other channels REST has no past."""
+        since_ns = self._clock.wall_ns() - round(self._config.backfill_seconds * NS)
+        return first_page(self._rest_endpoint, missed, since_ns)
+
+    def next_fetch(self, fetch: Fetch, data: bytes) -> Fetch | None:
+        """Return the page after this one."""
+        return next_page(fetch, data) if isinstance(fetch, TradesPage) else None
+
+    def parse_fetched(self, data: bytes) -> Parsed:
+        """Read a page of trades."""
+        return parse_trades(data)
+
+
+class _NoSigner:
+    def headers(self, url: str, now_ms: int) -> Mapping[str, str]:  # noqa: ARG002  see Signer
+        raise CredentialError("this feed was opened to read archives, it has no credentials")
 
 
 def plan_connections(config: KalshiConfig) -> tuple[ConnectionPlan, ...]:

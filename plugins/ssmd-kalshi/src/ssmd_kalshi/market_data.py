@@ -19,7 +19,7 @@ from ssmd_kalshi.envelope import Frame
 from ssmd_kalshi.prices import CENTS, COUNTS, DOLLARS, NumberCache
 from ssmd_kalshi.times import venue_ns
 
-__all__ = ["DeltaFrame", "SnapshotFrame", "TickerFrame", "TradeFrame"]
+__all__ = ["DeltaFrame", "SnapshotFrame", "TickerFrame", "TradeBody", "TradeFrame"]
 
 _DATA: Final = FrameKind.DATA
 # Nearly every number was seen before, and asking for it is cheaper than reading it.
@@ -116,7 +116,9 @@ def _total(present: Any, legacy: Any) -> int:
     return 0 if count is None else count
 
 
-class _TradeBody(msgspec.Struct, gc=False):
+class TradeBody(msgspec.Struct, gc=False):
+    """A trade in every form it has had."""
+
     market_ticker: str
     trade_id: Any = None
     yes_price_dollars: Any = None
@@ -140,7 +142,7 @@ class TradeFrame(Frame, tag="trade", kw_only=True):
 
     label: ClassVar[str] = "trade"
 
-    msg: _TradeBody
+    msg: TradeBody
 
     def read(self) -> Parsed:
         """Return one trade; none where filling a hole would invent it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssmd_core.feed import FeedContext
     from ssmd_kalshi.feed import KalshiFeed
 
-__all__ = ["open_demo", "open_feed", "ssmd_feeds"]
+__all__ = ["open_demo", "open_feed", "open_offline", "ssmd_feeds"]
 
 
 def open_feed(context: FeedContext, config: KalshiConfig) -> KalshiFeed:
@@ -41,6 +41,13 @@ def open_feed(context: FeedContext, config: KalshiConfig) -> KalshiFeed:
     return KalshiFeed(config, route.url, signer)
 
 
+def open_offline() -> KalshiFeed:
+    """Return a feed that only parses what an archive holds."""
+    from ssmd_kalshi.feed import KalshiFeed  # noqa: PLC0415  msgspec and its tables
+
+    return KalshiFeed.offline()
+
+
 def open_demo() -> AbstractAsyncContextManager[Demo]:
     """Return a venue on loopback that plays a recorded session."""
     from ssmd_kalshi import demo  # noqa: PLC0415  the loopback venue
@@ -56,6 +63,7 @@ def ssmd_feeds() -> Iterator[FeedType]:
         api_version=1,
         config=KalshiConfig,
         open=open_feed,
+        offline=open_offline,
         demo=open_demo,
         summary="Kalshi trade API v2: tickers, trades, order books, lifecycle",
     )

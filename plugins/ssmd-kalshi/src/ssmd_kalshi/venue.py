@@ -1,4 +1,4 @@
-"""Kalshi as a loopback venue sees it: signed handshakes, subscriptions, numbered data, books."""
+"""Kalshi as a loopback venue plays it: handshakes, subscriptions, numbered data, books, REST."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ssmd_core.testing import Client, Face, Handshake, Refusal
+from ssmd_core.testing import Answer, Client, Face, Handshake, Refusal
 from ssmd_kalshi.venue_commands import (
     BOOKS,
     ERRORS,
@@ -18,6 +18,7 @@ from ssmd_kalshi.venue_commands import (
     Subscription,
     Subscriptions,
 )
+from ssmd_kalshi.venue_history import TRADES_PATH, TradeHistory
 from ssmd_kalshi.venue_keys import KeyPair, PublicKey, new_key, signature_fault
 from ssmd_kalshi.venue_session import market_names, session
 
@@ -76,11 +77,12 @@ class _Book(NamedTuple):
 
 
 class KalshiFace(Face):
-    """Behaves as Kalshi's WebSocket does.
+    """Behaves as Kalshi's WebSocket does, and its REST as far as past trades go.
 
     Frames of the recording count for their type and message; channel ids and sequence
     numbers are made anew for each client. Order books are kept as the recording goes, so
-    that whoever subscribes later gets the book of that moment.
+    that whoever subscribes later gets the book of that moment. ``history`` holds every
+    trade that was played, whoever got it, at the time of the venue's clock.
 
     Args:
         keys: API key id → public key; a handshake signed with another is refused.
@@ -103,6 +105,7 @@ class KalshiFace(Face):
         self._keys = dict(keys)
         self._tolerance_ms = int(tolerance_seconds * 1000)
         self._now_ms = now_ms
+        self.history = TradeHistory()
         self._desk = Desk(self._snapshot, self._quote, max_markets)
         self._books: dict[str, _Book] = {}
         self._quotes: dict[str, bytes] = {}
@@ -126,6 +129,13 @@ class KalshiFace(Face):
         if fault is None:
             return None
         return Refusal(401, f'{{"code":"authentication_error","details":"{fault}"}}')
+
+    def serve(self, request: Handshake) -> Answer | None:
+        """Answer a page of past trades; no credentials needed."""
+        path = request.path.partition("?")[0]
+        if path == TRADES_PATH:
+            return self.history.answer(request.path)
+        return None if path == self.path else Answer(b'{"code":"not_found"}', status=404)
 
     def new_state(self) -> Subscriptions:
         """Return no subscriptions."""
@@ -172,8 +182,10 @@ class KalshiFace(Face):
         return _Item(envelope.type, channel, market, bytes(envelope.msg))
 
     def advance(self, item: _Item) -> None:
-        """Keep the books and the last quotes."""
+        """Keep the books, the last quotes and the trades."""
         match item.kind:
+            case "trade":
+                self.history.add(item.msg, self._now_ms())
             case "ticker" if item.market is not None:
                 self._quotes[item.market] = item.msg
             case "orderbook_snapshot":
