@@ -13,7 +13,15 @@ from pathlib import Path
 from ssmd_core.errors import CredentialError
 from ssmd_sink_nats.config import NatsConfig, TlsConfig
 
-__all__ = ["Login", "Method", "connect_fields", "load_login", "load_tls", "sign_nonce"]
+__all__ = [
+    "Login",
+    "Method",
+    "connect_fields",
+    "load_login",
+    "load_tls",
+    "secrets_of",
+    "sign_nonce",
+]
 
 _BLOCK = re.compile(r"-{3,}\s*BEGIN ([A-Z ]+?)\s*-{3,}\s+(\S+)\s+-{3,}\s*END")
 
@@ -81,6 +89,11 @@ def connect_fields(login: Login, nonce: str) -> dict[str, str]:
             return {"nkey": _public_key(login.seed), "sig": sign_nonce(login.seed, nonce)}
         case Method.CREDENTIALS:
             return {"jwt": login.jwt, "sig": sign_nonce(login.seed, nonce)}
+
+
+def secrets_of(login: Login) -> tuple[str, ...]:
+    """Return what no message may show."""
+    return (login.secret, login.jwt, login.seed)
 
 
 def sign_nonce(seed: str, nonce: str) -> str:

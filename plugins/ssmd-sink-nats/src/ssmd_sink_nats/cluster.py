@@ -12,24 +12,33 @@ from ssmd_sink_nats.auth import load_login, load_tls
 from ssmd_sink_nats.config import NatsConfig, Server
 from ssmd_sink_nats.connection import Connection, Receiver
 from ssmd_sink_nats.dialing import Entry, dial
-from ssmd_sink_nats.protocol import Info
+from ssmd_sink_nats.protocol import LIMIT_BYTES, Info
 
 __all__ = ["Cluster", "backoff_seconds", "discovered", "explain"]
 
 _MAX_DISCOVERED = 32
+_READ_SECONDS = 10.0
 
 
 class Cluster:
     """The servers of the configuration, and those they named."""
 
-    def __init__(self, config: NatsConfig, client_name: str) -> None:
+    def __init__(
+        self, config: NatsConfig, client_name: str, *, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
         """Read the secrets once; open nothing.
+
+        Args:
+            config: where the bus is and how to log in.
+            client_name: how connections are listed at the server.
+            limit_bytes: what a single message to us may have.
 
         Raises:
             CredentialError: a secret or a certificate is missing or unreadable.
         """
         self._config = config
         self._client_name = client_name
+        self._limit_bytes = limit_bytes
         self._members: tuple[Server, ...] = ()
         self._last: Server | None = None
         self._entry()
@@ -58,7 +67,12 @@ class Cluster:
             CredentialError: a secret or a certificate is missing or unreadable.
             OSError: none can be reached; the message says why.
         """
-        entry = self._entry()
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                # Secrets rotate, and files may lie on a slow disk: not while the loop waits.
+                entry = await asyncio.to_thread(self._entry)
+        except TimeoutError:
+            raise TimeoutError("the files of transport.tls or the login cannot be read") from None
         failures: list[str] = []
         refusal: TransportUnusable | None = None
         for server in self.candidates():
@@ -87,6 +101,7 @@ class Cluster:
             tls=load_tls(config.tls) if wants_tls else None,
             handshake_first=config.tls is not None and config.tls.handshake_first,
             inbox_prefix=config.inbox_prefix,
+            limit_bytes=self._limit_bytes,
         )
 
 
@@ -112,7 +127,7 @@ def backoff_seconds(attempt: int, *, least: float, most: float) -> float:
 def explain(error: OSError) -> str:
     """Return why a connection failed, without addresses and exception names."""
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return str(error) or "no answer in time"
     if isinstance(error, socket.gaierror):
         return f"the name is not known ({error.strerror})"
     return os.strerror(error.errno) if error.errno else str(error)

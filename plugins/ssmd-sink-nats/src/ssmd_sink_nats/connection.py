@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from ssmd_sink_nats.config import Server
+from ssmd_sink_nats.exchange import Exchange, Listening, forbidden_subject
+from ssmd_sink_nats.masking import Mask
 from ssmd_sink_nats.protocol import (
     PING,
     PONG,
     Acks,
+    Delivery,
     Event,
     Info,
     Nack,
@@ -20,7 +23,6 @@ from ssmd_sink_nats.protocol import (
     Refusal,
     Reply,
     Verb,
-    request_line,
 )
 
 __all__ = ["Connection", "Ending", "Receiver"]
@@ -52,6 +54,9 @@ class Receiver(Protocol):
     def on_nack(self, connection: Connection, nack: Nack) -> None:
         """A message was not stored."""
 
+    def on_forbidden(self, connection: Connection, subject: str) -> bool:
+        """This user may not publish to ``subject``: say whether to go on without it."""
+
     def on_writable(self, connection: Connection) -> None:
         """The socket takes data again."""
 
@@ -65,13 +70,17 @@ class Receiver(Protocol):
 class Connection(asyncio.Protocol):
     """A logged-in connection with one subscription, the inbox of acknowledgements."""
 
-    def __init__(self, server: Server, receiver: Receiver, inbox_prefix: str) -> None:
+    def __init__(
+        self, server: Server, receiver: Receiver, inbox_prefix: str, limit_bytes: int
+    ) -> None:
+        """``limit_bytes`` bounds what a single message to us may have."""
         self.server = server
         self.info = Info()
         self.inbox = f"{inbox_prefix}.{secrets.token_hex(11)}"
         """Fresh for each connection, so that late answers of an older one go nowhere."""
         self._receiver = receiver
-        self._reader = Reader(self.inbox)
+        self._reader = Reader(self.inbox, limit_bytes)
+        self._mask = Mask()
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._heard_info: asyncio.Future[Info] = self._loop.create_future()
@@ -84,8 +93,7 @@ class Connection(asyncio.Protocol):
         self._pinged_at = self._loop.time()
         self._pong_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._requests: dict[int, tuple[str, asyncio.Future[Reply]]] = {}
-        self._last_request = 0
+        self._exchange = Exchange(self.inbox, self._send)
 
     @property
     def writable(self) -> bool:
@@ -101,6 +109,7 @@ class Connection(asyncio.Protocol):
         """Cut the connection now, unsent bytes included."""
         if self._ending is not None:
             return
+        reason = self._mask(reason)
         self._ending = Ending(reason, refused)
         if self._timer is not None:
             self._timer.cancel()
@@ -108,31 +117,34 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         _fail(self._heard_info, reason)
         _fail(self._heard_pong, reason)
-        for _, answer in self._requests.values():
-            _fail(answer, reason)
+        self._exchange.end(reason)
         if self._live:
             self._live = False
             self._receiver.on_closed(self, self._ending)
 
-    async def request(self, subject: str, payload: bytes) -> Reply:
-        """Ask something rare, and wait two seconds for the answer.
+    async def request(
+        self, subject: str, payload: bytes, *, seconds: float = _REQUEST_SECONDS
+    ) -> Reply:
+        """Ask something rare, and wait for the answer.
 
         Raises:
             TimeoutError: no answer.
             PermissionError: this user may not ask that.
             ConnectionError: the connection ended.
         """
-        if self._ending is not None:
-            raise ConnectionError(self._ending.reason)
-        self._last_request = number = self._last_request + 1
-        answer: asyncio.Future[Reply] = self._loop.create_future()
-        self._requests[number] = subject, answer
-        self.write(request_line(subject, self.inbox, number, payload))
-        try:
-            async with asyncio.timeout(_REQUEST_SECONDS):
-                return await answer
-        finally:
-            del self._requests[number]
+        return await self._exchange.request(subject, payload, seconds)
+
+    def listen(self) -> Listening:
+        """Open a subscription of its own, for what has many answers.
+
+        Raises:
+            ConnectionError: the connection ended.
+        """
+        return self._exchange.listen()
+
+    def hide(self, mask: Mask) -> None:
+        """Let nothing that the server says show what ``mask`` hides."""
+        self._mask = mask
 
     async def aclose(self) -> None:
         """Close it politely: what was written still goes out, for two seconds at most."""
@@ -147,6 +159,11 @@ class Connection(asyncio.Protocol):
                 await self._gone.wait()
         except TimeoutError:
             self._transport.abort()
+
+    def _send(self, data: bytes) -> None:
+        if self._ending is not None:
+            raise ConnectionError(self._ending.reason)
+        self.write(data)
 
     # ── what opening it takes ────────────────────────────────────────────────────
 
@@ -244,13 +261,12 @@ class Connection(asyncio.Protocol):
                 self._receiver.on_acks(self, event)
             case Nack():
                 self._receiver.on_nack(self, event)
-            case Reply():
-                self._take_reply(event)
+            case Delivery() | Reply():
+                self._exchange.take(event)
             case Info():
                 self._take_info(event)
             case Refusal(text):
-                if not self._denies_request(text):
-                    self.end(text, refused=_is_refusal(text))
+                self._take_refusal(text)
             case Verb.PING:
                 self.write(PONG)
             case Verb.PONG:
@@ -263,18 +279,12 @@ class Connection(asyncio.Protocol):
         if not self._heard_pong.done():
             self._heard_pong.set_result(None)
 
-    def _take_reply(self, reply: Reply) -> None:
-        if reply.number in self._requests:
-            _, answer = self._requests[reply.number]
-            if not answer.done():
-                answer.set_result(reply)
-
-    def _denies_request(self, text: str) -> bool:
-        for subject, answer in self._requests.values():
-            if f'publish to "{subject}"'.lower() in text.lower() and not answer.done():
-                answer.set_exception(PermissionError(text))
-                return True
-        return False
+    def _take_refusal(self, text: str) -> None:
+        if self._exchange.denied(text, self._mask(text)):
+            return
+        subject = forbidden_subject(text)
+        if not (subject and self._live and self._receiver.on_forbidden(self, subject)):
+            self.end(text, refused=_is_refusal(text))
 
     def _take_info(self, info: Info) -> None:
         self.info = info

@@ -7,9 +7,10 @@ import ssl
 from dataclasses import dataclass
 
 from ssmd_core.errors import TransportUnusable
-from ssmd_sink_nats.auth import Login, Method, connect_fields
+from ssmd_sink_nats.auth import Login, Method, connect_fields, load_tls, secrets_of
 from ssmd_sink_nats.config import Server
 from ssmd_sink_nats.connection import Connection, Receiver
+from ssmd_sink_nats.masking import Mask
 from ssmd_sink_nats.protocol import PING, connect_line, subscribe_line
 
 __all__ = ["Entry", "dial"]
@@ -26,6 +27,8 @@ class Entry:
     """None where the configuration asks for none; a server may still."""
     handshake_first: bool
     inbox_prefix: str
+    limit_bytes: int
+    """What a single message to us may have."""
 
 
 async def dial(server: Server, entry: Entry, receiver: Receiver) -> Connection:
@@ -36,7 +39,7 @@ async def dial(server: Server, entry: Entry, receiver: Receiver) -> Connection:
         OSError: it cannot be reached; the message says why.
     """
     loop = asyncio.get_running_loop()
-    connection = Connection(server, receiver, entry.inbox_prefix)
+    connection = Connection(server, receiver, entry.inbox_prefix, entry.limit_bytes)
     host, port = server.host, server.port
     try:
         if entry.handshake_first:
@@ -66,9 +69,15 @@ async def _log_in(connection: Connection, entry: Entry) -> None:
                 f"transport.tls: the bus at {server.url} offers no TLS, "
                 "and credentials are not sent in the clear; remove tls or use another port"
             )
-        await connection.encrypt(entry.tls or ssl.create_default_context())
+        context = entry.tls
+        if context is None:
+            # The system's certificates are read from many files: not while the loop waits.
+            context = await asyncio.to_thread(load_tls, None)
+        await connection.encrypt(context)
         encrypted = True
     fields = connect_fields(entry.login, connection.info.nonce)
+    # A peer that is no proper server may send back what it was shown.
+    connection.hide(Mask((*secrets_of(entry.login), fields.get("sig", ""))))
     connection.write(
         connect_line(entry.client_name, tls=encrypted, login=fields)
         + subscribe_line(connection.inbox)

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import msgspec
 
 __all__ = [
+    "LIMIT_BYTES",
     "PING",
     "PONG",
     "Acks",
     "ApiError",
+    "Delivery",
     "Event",
     "Info",
     "Nack",
@@ -21,19 +23,23 @@ __all__ = [
     "Reply",
     "Verb",
     "connect_line",
+    "listen_line",
+    "publish_line",
     "request_line",
     "subscribe_line",
+    "unlisten_line",
 ]
 
 PING = b"PING\r\n"
 PONG = b"PONG\r\n"
 
 _SID = b"1"
-"""There is one subscription on a connection: its inbox."""
+"""The subscription that every connection has: its inbox. Others have other numbers."""
 _REQUEST = b"r"
 """Begins the last token of a request's inbox; an acknowledgement's is a number."""
-_MAX_PENDING = 1024 * 1024
+LIMIT_BYTES = 1024 * 1024
 """An INFO of a large cluster is tens of kilobytes, a list of streams perhaps more."""
+_PLAIN_HEADERS = b"NATS/1.0\r\n"
 _MSG_WORDS = (4, 5)
 _HMSG_WORDS = (5, 6)
 
@@ -95,7 +101,20 @@ class Reply(NamedTuple):
     payload: bytes
 
 
-Event = Verb | Info | Refusal | Acks | Nack | Reply
+class Delivery(NamedTuple):
+    """A message of another subscription than the inbox."""
+
+    sid: int
+    subject: bytes
+    """The one it was published to, however it was asked for."""
+    reply: bytes
+    status: int
+    """Of a message that is only about the asking; 0 for one that was asked for."""
+    headers: bytes
+    payload: bytes
+
+
+Event = Verb | Info | Refusal | Acks | Nack | Reply | Delivery
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -119,10 +138,11 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 class Reader:
     """Cuts the byte stream of one connection into events."""
 
-    __slots__ = ("_inbox", "_numbers", "_rest", "_run")
+    __slots__ = ("_inbox", "_limit", "_numbers", "_rest", "_run")
 
-    def __init__(self, inbox: str) -> None:
+    def __init__(self, inbox: str, limit_bytes: int = LIMIT_BYTES) -> None:
         """``inbox`` is the subject, without the number, that acknowledgements come to."""
+        self._limit = limit_bytes
         self._inbox = f"{inbox}.".encode()
         self._rest = b""
         # Plain acknowledgements come by the hundred. One pass finds how far they run
@@ -154,8 +174,8 @@ class Reader:
             events.append(step[0])
             at = step[1]
         self._rest = data[at:]
-        if len(self._rest) > _MAX_PENDING:
-            raise ValueError(f"an operation of more than {_MAX_PENDING} bytes")
+        if len(self._rest) > self._limit:
+            raise ValueError(f"an operation of more than {self._limit} bytes")
         return events
 
     def _one(self, data: bytes, at: int) -> tuple[Event, int] | None:
@@ -184,22 +204,27 @@ class Reader:
             raise ValueError("a MSG line with the wrong number of words")
         size = int(words[-1])
         head = int(words[-2]) if headed else 0
-        if not 0 <= head <= size <= _MAX_PENDING:
+        if not 0 <= head <= size <= self._limit:
             raise ValueError(f"a message of {size} bytes in the inbox")
         end = at + size
         if len(data) < end + 2:
             return None
+        headers, payload = data[at : at + head], data[at + head : end]
+        status = _status(headers)
+        if words[1] != _SID:
+            reply = words[2] if len(words) > (4 if headed else 3) else b""
+            return Delivery(int(words[1]), words[0], reply, status, headers, payload), end + 2
         if not words[0].startswith(self._inbox):
             raise ValueError("a message that was not asked for")
         token = words[0][len(self._inbox) :]
-        status = _status(data[at : at + head])
-        payload = data[at + head : end]
         if token.startswith(_REQUEST):
             return Reply(int(token[1:]), status, payload), end + 2
         return _answer(int(token), status, payload), end + 2
 
 
 def _status(headers: bytes) -> int:
+    if headers.startswith(_PLAIN_HEADERS):
+        return 0
     words = headers.partition(b"\r\n")[0].split()
     return int(words[1]) if len(words) > 1 else 0
 
@@ -238,5 +263,20 @@ def subscribe_line(inbox: str) -> bytes:
 
 def request_line(subject: str, inbox: str, number: int, payload: bytes) -> bytes:
     """Return the PUB of a request whose answer will be a ``Reply`` of that number."""
-    head = f"PUB {subject} {inbox}.{_REQUEST.decode()}{number} {len(payload)}\r\n"
-    return b"%b%b\r\n" % (head.encode(), payload)
+    return publish_line(subject, f"{inbox}.{_REQUEST.decode()}{number}", payload)
+
+
+def publish_line(subject: str, reply: str, payload: bytes) -> bytes:
+    """Return the PUB of a request that is answered at ``reply``; nowhere where that is empty."""
+    words = f"PUB {subject} {reply} {len(payload)}" if reply else f"PUB {subject} {len(payload)}"
+    return b"%b\r\n%b\r\n" % (words.encode(), payload)
+
+
+def listen_line(subject: str, sid: int) -> bytes:
+    """Return the SUB for another subject."""
+    return f"SUB {subject} {sid}\r\n".encode()
+
+
+def unlisten_line(sid: int) -> bytes:
+    """Return the UNSUB that ends it."""
+    return f"UNSUB {sid}\r\n".encode()

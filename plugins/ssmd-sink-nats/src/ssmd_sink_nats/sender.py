@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from ssmd_core.sink import Message, TransportContext
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.envelope import Envelope, Rejected
 from ssmd_sink_nats.objection import Objection, never_taken
 from ssmd_sink_nats.protocol import Acks, Info, Nack
-from ssmd_sink_nats.subjects import Subjects
+from ssmd_sink_nats.subjects import STATUS, Subjects
 from ssmd_sink_nats.window import Stage, Window
 
-__all__ = ["Outlet", "Sender"]
+__all__ = ["Doubt", "Outlet", "Sender"]
 
 _CHUNK = 4_096
 _CHUNK_BYTES = 1024 * 1024
 _WINDOW_BYTES = 32 * 1024 * 1024
+_FORBIDDEN = "status_forbidden"
+_RESEND_SECONDS = 5.0
+"""What sending a window again may take: so much earlier its ids count as forgotten."""
+
+
+class Doubt(NamedTuple):
+    """Messages that were sent, and perhaps stored, longer ago than the bus remembers."""
+
+    numbers: dict[str, list[int]]
+    """By message id: two messages may have the same."""
+    age_seconds: float
 
 
 class Outlet(Protocol):
@@ -47,7 +58,11 @@ class Sender:
         self._limit = config.window
         self._linger_seconds = config.linger_ms / 1_000
         self._window = Window(config.window, _WINDOW_BYTES)
-        self._envelope = Envelope(Subjects(context.environment, context.feed))
+        subjects = Subjects(context.environment, context.feed)
+        self._envelope = Envelope(subjects)
+        self._status_subject = subjects.subject(STATUS, "")
+        self._mute = self._told_mute = False
+        """Whether ledger lines are given up, and whether that was said."""
         self._outlet: Outlet | None = None
         self._held = False
         """No stream takes what would be sent."""
@@ -81,7 +96,8 @@ class Sender:
     @property
     def silent_seconds(self) -> float:
         """How long nothing was heard of what is on the way; 0 while nothing is."""
-        return _now() - self._moved_at if self._window.in_flight else 0.0
+        waits = self._window.in_flight and self._outlet is not None
+        return _now() - self._moved_at if waits else 0.0
 
     # ── what the host gives ──────────────────────────────────────────────────────
 
@@ -103,6 +119,12 @@ class Sender:
             )
         if not messages:
             return
+        if self._mute:
+            lines = [message for message in messages if message.kind == STATUS]
+            self._context.metrics.dropped.add(_FORBIDDEN, len(lines))
+            messages = [message for message in messages if message.kind != STATUS]
+            if not messages:
+                return
         self._window.take(messages, _now())
         self._idle.clear()
         if not self._linger_seconds:
@@ -123,6 +145,7 @@ class Sender:
     def attach(self, outlet: Outlet) -> None:
         """Send the window again on this outlet, oldest first, and then what comes."""
         self._outlet = outlet
+        self._mute = False
         self._moved_at = _now()
         if self._objection and self._window:
             self._objection.hurry()
@@ -132,6 +155,25 @@ class Sender:
             self._window.restart()
         self._send()
         self._settle()
+
+    def doubt(self, dedupe_seconds: float) -> Doubt | None:
+        """Return what the bus may have stored and forgotten that it has; mostly nothing.
+
+        ``dedupe_seconds`` is how long it remembers.
+        """
+        since = self._window.oldest_sent
+        age = 0.0 if since is None else _now() - since
+        if age <= dedupe_seconds - max(_RESEND_SECONDS, dedupe_seconds / 10):
+            return None
+        numbers: dict[str, list[int]] = {}
+        for number, message in self._window.once_sent():
+            numbers.setdefault(message.msg_id, []).append(number)
+        return Doubt(numbers, age)
+
+    def already_stored(self, doubt: Doubt, ids: Iterable[str]) -> None:
+        """Take out what was found stored; the rest is sent again on the next outlet."""
+        numbers = [number for msg_id in ids for number in doubt.numbers[msg_id]]
+        self.acknowledged(Acks(numbers, len(numbers)))
 
     def detach(self, refusal: str = "") -> None:
         """Send nothing more for now; ``refusal`` says what of ours the server objected to."""
@@ -158,6 +200,19 @@ class Sender:
         for timer in (self._linger, self._retry):
             if timer is not None:
                 timer.cancel()
+
+    def forbidden(self, subject: str) -> bool:
+        """Take note of a subject that we may not publish to; say whether we can do without.
+
+        The ledger is such a one: the archive has it, and records must not wait for it.
+        It is tried again on the next outlet.
+        """
+        if subject != self._status_subject:
+            return False
+        self._mute = True
+        self._give_up_ledger(self._window.all_of(STATUS))
+        self._settle()
+        return True
 
     # ── what the outlet answers ──────────────────────────────────────────────────
 
@@ -245,6 +300,16 @@ class Sender:
         self._window.probe()
         self._send()
         self._settle()  # the message may just have been found too large
+
+    def _give_up_ledger(self, lines: dict[int, Message]) -> None:
+        self._moved_at = _now()
+        self._window.forget(lines)
+        self._note_unacked()
+        self._context.metrics.dropped.add(_FORBIDDEN, len(lines))
+        if lines and not self._told_mute:
+            self._told_mute = True
+            reason = f"this user may not publish to {self._status_subject}; allow it at the bus"
+            self._context.on_rejected(next(iter(lines.values())), reason)
 
     def _tell_rejected(self, rejected: Sequence[Rejected]) -> None:
         self._note_unacked()

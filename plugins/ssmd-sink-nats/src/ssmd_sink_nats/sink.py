@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+import msgspec
+
 from ssmd_core.errors import CredentialError, TransportUnusable
-from ssmd_core.sink import Health, Message, Transport, TransportContext
+from ssmd_core.sink import Health, Message, Stored, Transport, TransportContext
 from ssmd_sink_nats.cluster import Cluster, backoff_seconds, explain
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.connection import Connection, Ending
+from ssmd_sink_nats.held import stored_above, stored_among
 from ssmd_sink_nats.protocol import Acks, Nack
+from ssmd_sink_nats.reading import Unreadable
 from ssmd_sink_nats.sender import Sender
 from ssmd_sink_nats.streams import Finding, Plan, Verdict, look
 from ssmd_sink_nats.subjects import wanted_subjects
@@ -22,6 +26,7 @@ _OPEN_SECONDS = 3.0
 _DIAL_SECONDS = 5.0
 _ACK_SECONDS = 5.0
 """A connection whose oldest message waits so long for its answer is dead."""
+_ASK_AGAIN_SECONDS = 1.0
 _STREAM_CHECK_SECONDS = 60.0
 _STREAM_RETRY_SECONDS = 2.0
 _CALM_SECONDS = 5.0
@@ -59,7 +64,8 @@ class NatsTransport(Transport):
         self._connected_at = 0.0
         self._attempt = 0
         self._check_at = 0.0
-        self._warned_unseen = False
+        self._warned_unseen = self._warned_unreadable = False
+        self._dedupe_seconds = Finding(Verdict.UNSEEN).dedupe_seconds
         self._wake = asyncio.Event()
 
     # ── the host's calls ─────────────────────────────────────────────────────────
@@ -119,7 +125,7 @@ class NatsTransport(Transport):
 
     def connected(self) -> bool:
         """Say whether the bus takes messages, be it slowly."""
-        return self._connection is not None and not self._stream_fault and not self._sender.refused
+        return not (self._fault or self._stream_fault or self._sender.refused)
 
     def health(self) -> Health:
         """Say whether messages are taken and acknowledged, and where and why they are not."""
@@ -128,6 +134,22 @@ class NatsTransport(Transport):
             return Health(ok=True)
         told = fault if "://" in fault else f"bus at {self._cluster}: {fault}"
         return Health(ok=False, reason=f"{told}; {len(self._sender)} messages unacknowledged")
+
+    async def stored(self, after: int | None) -> Stored | None:
+        """Look at what the streams hold above a ``ts``, over the connection there is.
+
+        Bounded in memory; None, with a warning, where this user may not read them.
+        """
+        connection = self._connection
+        if connection is None:
+            return None
+        try:
+            return await stored_above(connection, self._plan, after)
+        except (PermissionError, Unreadable) as error:
+            self._warn_unreadable(connection, error)
+        except (OSError, msgspec.MsgspecError):
+            pass  # lost or slow: the connection's own watch says so
+        return None
 
     async def flush(self) -> None:
         """Return when everything taken is acknowledged. The host bounds the wait."""
@@ -158,6 +180,10 @@ class NatsTransport(Transport):
             self._check_at = 0.0
             self._wake.set()
         self._sender.turned_down(nack)
+
+    def on_forbidden(self, connection: Connection, subject: str) -> bool:
+        """Go on without the ledger where only that is forbidden."""
+        return connection is self._connection and self._sender.forbidden(subject)
 
     def on_writable(self, connection: Connection) -> None:
         """Go on where the socket was full."""
@@ -191,11 +217,48 @@ class NatsTransport(Transport):
             await asyncio.sleep(backoff_seconds(self._attempt - 1, least=0.25, most=10.0))
         self._attempt += 1
         try:
-            self._adopt(await self._cluster.connect(self, seconds=_DIAL_SECONDS))
+            connection = await self._cluster.connect(self, seconds=_DIAL_SECONDS)
+            self._connection, self._connected_at = connection, _now()
+            await self._take_out_stored(connection)
+            if connection is self._connection:
+                self._adopt(connection)
         except (TransportUnusable, CredentialError) as error:
             self._fault, self._attempt = str(error), _SLOW_ATTEMPT
         except OSError as error:
             self._fault = explain(error)
+
+    async def _take_out_stored(self, connection: Connection) -> None:
+        """Take out of the window what the bus stored so long ago that it forgot the ids.
+
+        It drops a message that comes again only for a while; past it, whoever sends again
+        without asking stores twice. Asks until it is answered, or may not ask.
+        """
+        while connection is self._connection:
+            doubt = self._sender.doubt(self._dedupe_seconds)
+            if doubt is None:
+                return
+            self._fault = "connected, and asking what it has stored already"
+            try:
+                stored = await stored_among(
+                    connection, self._plan, doubt.numbers.keys(), doubt.age_seconds
+                )
+            except (PermissionError, Unreadable) as error:
+                self._warn_unreadable(connection, error)
+                return
+            except (OSError, msgspec.MsgspecError):
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+            else:
+                self._sender.already_stored(doubt, stored)
+                return
+
+    def _warn_unreadable(self, connection: Connection, error: Exception) -> None:
+        if not self._warned_unreadable:
+            self._warned_unreadable = True
+            self._context.warn(
+                f"this user may not read the streams of {connection.server.url} ({error}); after "
+                "an outage longer than a stream's duplicate_window messages may be stored twice: "
+                "allow $JS.API.STREAM.NAMES, $JS.API.STREAM.INFO.* and $JS.API.CONSUMER.>"
+            )
 
     def _adopt(self, connection: Connection) -> None:
         """Make this the connection that is published on."""
@@ -231,6 +294,7 @@ class NatsTransport(Transport):
                 self._warned_unseen = True
                 self._context.warn(f"{finding.reason}; a missing stream will show only later")
         self._stream_fault = ""
+        self._dedupe_seconds = finding.dedupe_seconds
         self._sender.release()
 
 

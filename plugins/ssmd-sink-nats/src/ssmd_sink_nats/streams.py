@@ -5,18 +5,30 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
 from ssmd_sink_nats.protocol import ApiError, Reply
 from ssmd_sink_nats.subjects import covers
 
-__all__ = ["Ask", "Finding", "Plan", "Stream", "Verdict", "add_command", "judge", "look"]
+__all__ = [
+    "Ask",
+    "Finding",
+    "Plan",
+    "Stream",
+    "StreamInfo",
+    "StreamState",
+    "Verdict",
+    "add_command",
+    "find_streams",
+    "judge",
+    "look",
+]
 
 Ask = Callable[[str, bytes], Awaitable[Reply]]
 """Puts one request to the JetStream API. Raises TimeoutError, PermissionError, ConnectionError."""
 
-_HOUR_NS = 3600 * 10**9
 _NOT_ENABLED = frozenset({10039, 10076})
 """JetStream is not enabled for the account, or on the server."""
 _NOT_FOUND = 10059
@@ -24,6 +36,9 @@ _NO_RESPONDERS = 503
 _SERVER_FAULT = 500
 _MAX_STREAMS = 64
 _MAX_LISTED = 4
+_NS = 10**9
+_USUAL_WINDOW_SECONDS = 120.0
+"""What the server takes for ``duplicate_window`` where nobody says otherwise."""
 
 
 class Verdict(enum.Enum):
@@ -46,6 +61,8 @@ class Finding:
 
     verdict: Verdict
     reason: str = ""
+    dedupe_seconds: float = _USUAL_WINDOW_SECONDS
+    """How long every stream in question remembers message ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +101,40 @@ class Stream(msgspec.Struct, frozen=True):
     subjects: tuple[str, ...] = ()
     no_ack: bool = False
     sealed: bool = False
+    duplicate_window: int = 0
+    """How long it remembers message ids, in nanoseconds."""
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """What a stream holds."""
+
+    messages: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    subjects: dict[str, int] | None = None
+    """How many messages each subject has, a page of it and where asked for."""
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """A stream as the bus tells of it."""
+
+    error: ApiError | None = None
+    config: Stream | None = None
+    state: StreamState = StreamState()
+    ts: datetime | None = None
+    """The time at the server; not told before 2.10."""
+    total: int = 0
+    """How many subjects there are, where asked for."""
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.config.name if self.config is not None else ""
 
 
 class _Names(msgspec.Struct, frozen=True):
     error: ApiError | None = None
     streams: tuple[str, ...] | None = None
-
-
-class _Info(msgspec.Struct, frozen=True):
-    error: ApiError | None = None
-    config: Stream | None = None
 
 
 # ── decisions ────────────────────────────────────────────────────────────────────
@@ -113,7 +154,9 @@ def judge(plan: Plan, streams: Sequence[Stream], url: str) -> Finding:
     subjects = [subject for stream in serving for subject in stream.subjects]
     missing = tuple(wanted for wanted in plan.wanted if not covers(subjects, wanted))
     if not missing:
-        return Finding(Verdict.COVERED, ", ".join(stream.name for stream in serving))
+        names = ", ".join(stream.name for stream in serving)
+        windows = [stream.duplicate_window / _NS for stream in serving]
+        return Finding(Verdict.COVERED, names, min(windows, default=_USUAL_WINDOW_SECONDS))
     return Finding(Verdict.UNCOVERED, _mend(plan, streams, missing, url))
 
 
@@ -168,9 +211,10 @@ async def look(ask: Ask, plan: Plan, url: str) -> Finding:
     What the bus says, or fails to say, is a finding and never raised.
     """
     try:
-        found = await _streams(ask, plan)
-        if isinstance(found, ApiError):
-            return _from_error(found, url)
+        infos = await find_streams(ask, plan)
+        if isinstance(infos, ApiError):
+            return _from_error(infos, url)
+        found = [info.config for info in infos if info.config is not None]
         if plan.create and not found:
             created = await _create(ask, plan)
             if isinstance(created, ApiError):
@@ -184,8 +228,8 @@ async def look(ask: Ask, plan: Plan, url: str) -> Finding:
     return judge(plan, found, url)
 
 
-async def _streams(ask: Ask, plan: Plan) -> list[Stream] | ApiError:
-    """Return every stream that touches our subjects, and the one configured."""
+async def find_streams(ask: Ask, plan: Plan) -> list[StreamInfo] | ApiError:
+    """Return every stream that touches our subjects, and the one configured, by name."""
     names = {plan.only} if plan.only else set()
     body = msgspec.json.encode({"subject": plan.everything})
     reply = await ask(f"{plan.api}.STREAM.NAMES", body)
@@ -196,12 +240,12 @@ async def _streams(ask: Ask, plan: Plan) -> list[Stream] | ApiError:
     if listed.error is not None:
         return listed.error
     names.update(listed.streams or ())
-    streams: list[Stream] = []
+    streams: list[StreamInfo] = []
     for name in sorted(names)[:_MAX_STREAMS]:
         reply = await ask(f"{plan.api}.STREAM.INFO.{name}", b"")
-        info = msgspec.json.decode(reply.payload, type=_Info)
+        info = msgspec.json.decode(reply.payload, type=StreamInfo)
         if info.config is not None:
-            streams.append(info.config)
+            streams.append(info)
         elif info.error is not None and info.error.err_code != _NOT_FOUND:
             return info.error
     return streams
@@ -212,7 +256,7 @@ async def _create(ask: Ask, plan: Plan) -> Stream | ApiError:
         "name": plan.name,
         "subjects": [plan.everything],
         "retention": "limits",
-        "max_age": _HOUR_NS,
+        "max_age": 3600 * _NS,
         "storage": "file",
         "num_replicas": 1,
         "discard": "old",
@@ -221,7 +265,7 @@ async def _create(ask: Ask, plan: Plan) -> Stream | ApiError:
         "max_bytes": -1,
     }
     reply = await ask(f"{plan.api}.STREAM.CREATE.{plan.name}", msgspec.json.encode(config))
-    info = msgspec.json.decode(reply.payload, type=_Info)
+    info = msgspec.json.decode(reply.payload, type=StreamInfo)
     if info.config is not None:
         return info.config
     return info.error or ApiError(code=_SERVER_FAULT, description="an answer without a stream")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ssmd_core.sink import Message
 
@@ -104,6 +104,19 @@ class Window:
         """When the oldest message was taken."""
         return self._accepted[0][1] if self._accepted else None
 
+    @property
+    def oldest_sent(self) -> float | None:
+        """When the oldest message that was ever sent was taken, which is never later."""
+        return self._accepted[0][1] if self._accepted and self._head < self._ever_sent else None
+
+    def once_sent(self) -> Iterator[tuple[int, Message]]:
+        """Yield the messages that were sent, on this connection or another."""
+        return ((n, message) for n, message in self._messages.items() if n < self._ever_sent)
+
+    def all_of(self, kind: str) -> dict[int, Message]:
+        """Return the messages of a kind, by number."""
+        return {n: message for n, message in self._messages.items() if message.kind == kind}
+
     def take(self, messages: Sequence[Message], now: float) -> None:
         """Append messages in order."""
         if not messages:
@@ -155,6 +168,12 @@ class Window:
     def drop(self, number: int) -> None:
         """Take out a message that was not sent."""
         self._remove((number,))
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Take out messages, sent or not, that no answer will come for."""
+        numbers = list(numbers)
+        self._in_flight -= sum(number < self._unsent for number in numbers)
+        self._remove(numbers)
 
     def answered(self, numbers: Iterable[int]) -> int:
         """Take out sent messages whose fate is known; return how many that were."""
