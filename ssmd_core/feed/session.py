@@ -162,7 +162,7 @@ class FeedSession:
         self._report("session_opened", endpoint=url, **self._intake.place())
         if isinstance(self._feed, WebSocketFeed):
             self.perform(self._feed.on_open(self))
-        self._settle()
+        self._settle(self.opened_ts)
 
     def close(self, why: ConnectionEnded) -> None:
         """End: write what the session leaves behind."""
@@ -299,7 +299,7 @@ class FeedSession:
                 self.lost[ended] = self.tracker.end(event.sid) or ts
         self._tell(event)
         # After the feed's answer: a channel whose next command follows is not settled yet.
-        self._settle()
+        self._settle(ts)
 
     def _on_subscribed(self, event: Subscribed, ts: int) -> None:
         self.tracker.open(event.sid, ts)
@@ -317,15 +317,12 @@ class FeedSession:
         if event.ends_sid and ended is not None:
             self.lost[ended] = self.tracker.end(event.sid) or ts
 
-    def _settle(self) -> None:
+    def _settle(self, ts: int) -> None:
         if self.life.state is State.SUBSCRIBING and self.subscriptions.answered():
             self.life.step(Step.ANSWERED)
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        """Have brought back what was missed of the channels that are captured again."""
-        for channel in self.behind.keys() & set(self.channels.values()):
-            self._repair(channel, self.behind.pop(channel), self._clock.now_ns())
+            # Captured again, so it is known how far the hole of before reaches.
+            for channel in self.behind.keys() & set(self.channels.values()):
+                self._repair(channel, self.behind.pop(channel), ts)
 
     def _repair(self, channel: str, from_ts: int, to_ts: int) -> None:
         if self.wire is not None:

@@ -18,6 +18,7 @@ from ssmd_core.feed import (
     Subscribed,
     WebSocketFeed,
 )
+from ssmd_core.feed.repair import Fetch
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch, Side, Trade
 from ssmd_core.testing.fakes import ManualClock
@@ -89,6 +90,32 @@ class ToyFeed(WebSocketFeed):
                 return Parsed(kind, kind=FrameKind.UNKNOWN)
 
 
+class HistoryFeed(ToyFeed):
+    """Its past: `{"past":[cents,…],"more":page}` at `/past?page=N`."""
+
+    covers_from = 0
+    base = "http://venue"
+
+    def backfill(self, missed):
+        if missed.channel != "trades":
+            return None
+        return Fetch(url=f"{self.base}/past?page=1", covers_from=self.covers_from)
+
+    def next_fetch(self, fetch, data):
+        more = json.loads(data)["more"]
+        return Fetch(url=f"{self.base}/past?page={more}") if more else None
+
+    def parse_fetched(self, data):
+        try:
+            past = json.loads(data)["past"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ParseError(f"not a toy page: {error}") from error
+        records = tuple(
+            Trade("A", 1, cents * 10_000_000, 10**9, Side.BUY) for cents in past if cents
+        )
+        return Parsed("past", records, fault="" if all(past) else "a row without a price")
+
+
 class ListIntake:
     """Keeps what a session hands over."""
 
@@ -145,6 +172,11 @@ def receipt(clock):
 @pytest.fixture
 def toy():
     return ToyFeed
+
+
+@pytest.fixture
+def history():
+    return HistoryFeed
 
 
 def trade(number, sid=1, ticker="A"):
