@@ -16,6 +16,7 @@ from ssmd_sink_nats.exchange import Listening
 from ssmd_sink_nats.protocol import Acks, ApiError, Info, Nack, Reply
 from ssmd_sink_nats.reading import Selection, Unreadable, read
 from ssmd_sink_nats.streams import Plan, StreamInfo, add_command, find_streams
+from ssmd_sink_nats.subjects import Subjects
 
 __all__ = ["NatsReader", "browse"]
 
@@ -53,6 +54,14 @@ class NatsReader(BusReader):
         self._connection = connection
         self._config = config
         self._source = _Patient(connection)
+        self._subjects: dict[tuple[str, str], Subjects] = {}
+
+    def subject(self, environment: str, feed: str, kind: str, ticker: str) -> str:
+        """Return the subject of a record."""
+        root = environment, feed
+        if root not in self._subjects:
+            self._subjects[root] = Subjects(environment, feed)
+        return self._subjects[root].subject(kind, ticker)
 
     async def environments(self, feed: str) -> Sequence[str]:
         """Return the environments that have messages of a feed, in alphabetical order.
