@@ -138,6 +138,39 @@ def _check(
     raise typer.Exit(check(feed, env, os.environ, connect=connect))
 
 
+@app.command("replay")
+def _replay(
+    *,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="An archive: a directory or a URL.")],
+    feed: FeedOption,
+    env: EnvOption,
+    speed: Annotated[
+        str, typer.Option(metavar="1x|max|Nx", help="As fast as it was received, or faster.")
+    ] = "1x",
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="First receipt time: a date or a time, UTC."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="A date to its end, or the first time left out."),
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Publish nothing: compare with what the bus holds.")
+    ] = False,
+    into_live: Annotated[
+        bool, typer.Option("--into-live", help="Also where live records stand.")
+    ] = False,
+) -> None:
+    """Publish archived frames again: same records, same subjects, same message ids."""
+    from ssmd_core.cli.replay import ReplayOptions, replay  # noqa: PLC0415  imported when used
+
+    options = ReplayOptions(
+        speed=speed, from_text=from_, to_text=to, diff=diff, into_live=into_live
+    )
+    raise typer.Exit(replay(path, feed, env, os.environ, options))
+
+
 @plugins_app.callback(invoke_without_command=True)
 def _plugins(
     context: typer.Context,
