@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed
-from ssmd_core.records import Batch
 from ssmd_core.sink.archive import ArchiveFile, Content
 from ssmd_sink_file.archived import ArchivedFiles
 from ssmd_sink_file.files import describe
@@ -24,7 +23,6 @@ __all__ = ["LocalArchive", "open_local"]
 _BLOCK_BYTES = 256 * 1024
 _HELD_DAYS = 8
 _CONTENTS = {Kind.LIVE: Content.LIVE, Kind.REST: Content.REST, Kind.COVERAGE: Content.LEDGER}
-_AFTER_ALL = 1 << 63
 
 
 def open_local(path: str) -> LocalArchive:
@@ -35,7 +33,7 @@ def open_local(path: str) -> LocalArchive:
     """
     root = Path(path).absolute()
     try:
-        alone = is_day(root.name) and not any(day_names(root))
+        alone = not any(day_names(root)) and is_day(root.name)
         archive = LocalArchive(root.parent, root.name) if alone else LocalArchive(root)
         if archive.feeds():
             return archive
@@ -88,7 +86,7 @@ class LocalArchive(ArchivedFiles):
             while len(self._held) >= _HELD_DAYS:
                 self._release(*next(iter(self._held)))
             held = self._held[feed, day] = Snapshot(self._root, feed, day)
-            found = [
+            return [
                 ArchiveFile(
                     name=piece.name,
                     feed=feed,
@@ -98,11 +96,6 @@ class LocalArchive(ArchivedFiles):
                 )
                 for piece in held.pieces
             ]
-        packed = [file for piece, file in zip(held.pieces, found, strict=True) if piece.is_packed]
-        if len(packed) > len({file.content for file in packed}):
-            order = {file.name: self._first_ts(file) for file in packed}
-            found.sort(key=lambda file: order.get(file.name, _AFTER_ALL))
-        return found
 
     def torn_bytes(self, feed: str, day: str) -> int:
         """Return how many bytes of partial lines were set aside on a day."""
@@ -149,10 +142,6 @@ class LocalArchive(ArchivedFiles):
             return False
         later = (name for name in day_names(self._root) if name > day)
         return not any(feed in pieces_of(self._root, name) for name in later)
-
-    def _first_ts(self, file: ArchiveFile) -> int:
-        found = (item.first_ts for item in self.frames(file) if isinstance(item, Batch))
-        return next(found, _AFTER_ALL)
 
     def _release(self, feed: str, day: str) -> None:
         held = self._held.pop((feed, day), None)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FileBytes", "Piece", "Snapshot", "day_names", "is_day", "pieces_of"]
 
 _TRIES = 10
+_EVER = 1 << 62
 _NAME = re.compile(
     r"([a-z0-9][a-z0-9_-]*)((?:\.rest|\.coverage)?\.jsonl)(?:(\.zst|\.gz)|\.(\d{1,15})\.closing)?"
 )
@@ -82,9 +83,9 @@ class FileBytes(RawBytes):
         """Open the same file anew, whatever its name is now."""
         return FileBytes(os.dup(self._fd), end)
 
-    def status(self) -> os.stat_result:
-        """Return what the file is now."""
-        return os.fstat(self._fd)
+    def size(self) -> int:
+        """Return how large the file is now."""
+        return os.fstat(self._fd).st_size
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read on."""
@@ -148,23 +149,23 @@ class Snapshot:
     def _hold(self, root: Path, pieces: dict[Piece, Identity]) -> None:
         self.close()
         self.pieces = sorted(pieces, key=_order)
-        # A file that cannot be opened is listed all the same: reading it says why.
-        for piece in self.pieces:
+        # Against the direction in which frames move: one that has moved meanwhile is met
+        # twice, which the second look tells, and none is missed. A file that cannot be opened
+        # is listed all the same: reading it says why.
+        for piece in reversed(self.pieces):
             with contextlib.suppress(OSError):
                 self._open[piece.name] = FileBytes.open(root / piece.name)
-        self._ends = {}
-        for kind in Kind:
-            of_kind = [piece for piece in self.pieces if piece.kind is kind]
-            packed = [
-                (piece.name, self._open[piece.name].status())
-                for piece in of_kind
-                if piece.is_packed and piece.name in self._open
-            ]
-            if packed:
-                # Two of them only where the settings changed on that day.
-                name, status = max(packed, key=lambda entry: entry[1].st_mtime_ns)
-                closing = [p.closing_bytes for p in of_kind if p.closing_bytes is not None]
-                self._ends[name] = min([status.st_size, *closing])
+        self._ends = {
+            piece.name: min(self._open[piece.name].size(), _end_of(piece.kind, pieces))
+            for piece in self.pieces
+            if piece.is_packed and piece.name in self._open
+        }
+
+
+def _end_of(kind: Kind, pieces: Iterable[Piece]) -> int:
+    """Return how far the compressed file goes before the part that moves into it now."""
+    sizes = (piece.closing_bytes for piece in pieces if piece.kind is kind)
+    return max((size for size in sizes if size is not None), default=_EVER)
 
 
 def _order(piece: Piece) -> tuple[str, bool, bool, int, str]:
