@@ -149,7 +149,7 @@ class NatsReader(BusReader):
             ) from error
         except Unreadable as error:
             raise TransportUnusable(f"JetStream at {url} refused: {error}") from error
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError) as error:
             why = explain(error) if isinstance(error, OSError) else str(error)
             raise TransportUnusable(f"JetStream at {url} does not answer: {why}") from error
 

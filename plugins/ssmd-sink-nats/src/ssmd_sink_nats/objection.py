@@ -5,12 +5,15 @@ from __future__ import annotations
 from ssmd_sink_nats.cluster import backoff_seconds
 from ssmd_sink_nats.protocol import Nack
 
-__all__ = ["Objection", "never_taken"]
+__all__ = ["Caution", "Objection", "never_taken"]
 
 _OVERLOADED = 10167
 """The server's queue for the stream is full: slow, not broken."""
 _PATIENT_RETRIES = 5
 """So often in a row an overloaded server may say no before it counts as a fault."""
+_CALM_SECONDS = 5.0
+_LONGEST_CALM_SECONDS = 320.0
+_RELAPSE_SECONDS = 60.0
 _NEVER = frozenset({10054, 10097})
 """The message or its headers are larger than the stream takes."""
 
@@ -66,3 +69,28 @@ class Objection:
         """Count one more retry, and return how long to wait for it."""
         self._retries += 1
         return backoff_seconds(self._retries - 1, least=0.05, most=5.0)
+
+
+class Caution:
+    """How long after a refusal no subject may be twice on the way.
+
+    Whoever is refused again soon after it ended is cautious for twice as long.
+    """
+
+    __slots__ = ("_seconds", "_until")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._until = 0.0
+
+    def note(self, now: float) -> None:
+        """Count a refusal, in seconds of a monotonic clock."""
+        if now >= self._until:
+            relapsed = self._seconds and now < self._until + _RELAPSE_SECONDS
+            longer = min(_LONGEST_CALM_SECONDS, 2 * self._seconds)
+            self._seconds = longer if relapsed else _CALM_SECONDS
+        self._until = now + self._seconds
+
+    def over(self, now: float) -> bool:
+        """Say whether all was quiet for long enough."""
+        return now >= self._until

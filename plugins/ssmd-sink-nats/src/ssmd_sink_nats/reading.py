@@ -79,6 +79,7 @@ async def read(source: Source, wanted: Selection) -> AsyncGenerator[list[StoredM
     Raises:
         Unreadable: the bus does not let us.
         PermissionError: this user may not.
+        ValueError: it says what no JetStream says.
         OSError: no answer in time, or the connection ended.
     """
     after, attempts = wanted.after, _ATTEMPTS
@@ -139,7 +140,8 @@ class _Consumer:
         asked = msgspec.json.encode(self._next)
         answers = await self._listening.ask(subject, asked, most=self._page)
         status = answers[-1].status
-        if status not in {0, _NO_MESSAGES, _TOO_MANY_BYTES}:
+        full = status == _TOO_MANY_BYTES and len(answers) > 1
+        if status not in {0, _NO_MESSAGES} and not full:
             raise TimeoutError(f"the consumer is gone ({status})")
         return [stored_message(answer) for answer in answers if not answer.status]
 
@@ -177,6 +179,8 @@ def stored_message(delivery: Delivery) -> StoredMessage:
     found = dict(_HEADER.findall(delivery.headers))
     ts = found.get(b"Ssmd-Ts", b"")
     words = delivery.reply.split(b".")
+    if len(words) < _ACK_WORDS:
+        raise ValueError("a message that no consumer delivered")
     return StoredMessage(
         place=int(words[5] if len(words) == _ACK_WORDS else words[7]),
         subject=delivery.subject.decode("utf-8", "replace"),

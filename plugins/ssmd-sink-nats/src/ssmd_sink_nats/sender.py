@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from ssmd_core.sink import Message, TransportContext
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.envelope import Envelope, Rejected
-from ssmd_sink_nats.objection import Objection, never_taken
+from ssmd_sink_nats.objection import Caution, Objection, never_taken
 from ssmd_sink_nats.protocol import Acks, Info, Nack
 from ssmd_sink_nats.subjects import STATUS, Subjects
 from ssmd_sink_nats.window import Stage, Window
@@ -67,6 +67,7 @@ class Sender:
         self._held = False
         """No stream takes what would be sent."""
         self._objection = Objection()
+        self._caution = Caution()
         self._short = False
         """Room was short, and the host waits to be told of more."""
         self._moved_at = 0.0
@@ -142,9 +143,13 @@ class Sender:
 
     # ── what it is sent on ───────────────────────────────────────────────────────
 
-    def attach(self, outlet: Outlet) -> None:
-        """Send the window again on this outlet, oldest first, and then what comes."""
+    def attach(self, outlet: Outlet, *, asked: bool = False) -> None:
+        """Send the window again on this outlet, oldest first, and then what comes.
+
+        ``asked`` says that nothing of it is stored, or that nobody can tell.
+        """
         self._outlet = outlet
+        self._window.mistrust(suspect=not asked)
         self._mute = False
         self._moved_at = _now()
         if self._objection and self._window:
@@ -162,13 +167,17 @@ class Sender:
         ``dedupe_seconds`` is how long it remembers.
         """
         since = self._window.oldest_sent
-        age = 0.0 if since is None else _now() - since
-        if age <= dedupe_seconds - max(_RESEND_SECONDS, dedupe_seconds / 10):
+        if not _forgotten(since, dedupe_seconds):
             return None
         numbers: dict[str, list[int]] = {}
         for number, message in self._window.once_sent():
             numbers.setdefault(message.msg_id, []).append(number)
-        return Doubt(numbers, age)
+        return Doubt(numbers, _now() - (since or 0.0))
+
+    def doubts(self, dedupe_seconds: float) -> bool:
+        """Say whether such messages wait to be sent on an outlet that has them not yet."""
+        attached = self._outlet is not None
+        return attached and _forgotten(self._window.oldest_suspect, dedupe_seconds)
 
     def already_stored(self, doubt: Doubt, ids: Iterable[str]) -> None:
         """Take out what was found stored; the rest is sent again on the next outlet."""
@@ -243,6 +252,8 @@ class Sender:
             self._window.turned_down(nack.number)
             self._short = True
             self._objection.note(nack)
+            self._caution.note(self._moved_at)
+            self._window.careful = True
         self._settle()
 
     def proceed(self) -> None:
@@ -290,6 +301,9 @@ class Sender:
         elif stage is Stage.PROBING and window.stage is Stage.FLOWING:
             self._objection.withdraw()
             self._send()
+        elif window.careful and not window.in_flight:
+            window.careful = not self._caution.over(_now())
+            self._send()
         self._note_unacked()
         self._tell_room()
 
@@ -334,6 +348,12 @@ class Sender:
         if self._short and self._room() >= max(1, self._limit // 4):
             self._short = False
             self._context.on_room()
+
+
+def _forgotten(since: float | None, dedupe_seconds: float) -> bool:
+    """Say whether a bus that remembers so long may have forgotten what was sent then."""
+    known_seconds = dedupe_seconds - max(_RESEND_SECONDS, dedupe_seconds / 10)
+    return since is not None and _now() - since > known_seconds
 
 
 def _now() -> float:

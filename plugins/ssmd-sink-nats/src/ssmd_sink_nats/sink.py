@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-import msgspec
-
 from ssmd_core.errors import CredentialError, TransportUnusable
 from ssmd_core.sink import Health, Message, Stored, Transport, TransportContext
 from ssmd_sink_nats.cluster import Cluster, backoff_seconds, explain
@@ -145,9 +143,9 @@ class NatsTransport(Transport):
             return None
         try:
             return await stored_above(connection, self._plan, after)
-        except (PermissionError, Unreadable) as error:
+        except (PermissionError, Unreadable, ValueError) as error:
             self._warn_unreadable(connection, error)
-        except (OSError, msgspec.MsgspecError):
+        except OSError:
             pass  # lost or slow: the connection's own watch says so
         return None
 
@@ -192,8 +190,12 @@ class NatsTransport(Transport):
 
     def on_tick(self, connection: Connection) -> None:
         """Give a connection up that answers nothing."""
-        if connection is self._connection and self._sender.silent_seconds > _ACK_SECONDS:
+        if connection is not self._connection:
+            return
+        if self._sender.silent_seconds > _ACK_SECONDS:
             connection.end(f"no acknowledgement for {_ACK_SECONDS:g} s")
+        elif self._sender.doubts(self._dedupe_seconds):
+            connection.end("messages waited so long that they may be stored and forgotten")
 
     def on_closed(self, connection: Connection, ending: Ending) -> None:
         """Note why, and wake ``run`` to connect anew."""
@@ -219,37 +221,41 @@ class NatsTransport(Transport):
         try:
             connection = await self._cluster.connect(self, seconds=_DIAL_SECONDS)
             self._connection, self._connected_at = connection, _now()
-            await self._take_out_stored(connection)
+            asked = await self._take_out_stored(connection)
             if connection is self._connection:
-                self._adopt(connection)
+                self._adopt(connection, asked=asked)
         except (TransportUnusable, CredentialError) as error:
             self._fault, self._attempt = str(error), _SLOW_ATTEMPT
         except OSError as error:
             self._fault = explain(error)
 
-    async def _take_out_stored(self, connection: Connection) -> None:
+    async def _take_out_stored(self, connection: Connection) -> bool:
         """Take out of the window what the bus stored so long ago that it forgot the ids.
 
         It drops a message that comes again only for a while; past it, whoever sends again
-        without asking stores twice. Asks until it is answered, or may not ask.
+        without asking stores twice. Asks until it is answered, or may not ask. Return
+        whether there was anything to ask.
         """
-        while connection is self._connection:
-            doubt = self._sender.doubt(self._dedupe_seconds)
-            if doubt is None:
-                return
+        doubt = self._sender.doubt(self._dedupe_seconds)
+        while doubt is not None and connection is self._connection:
             self._fault = "connected, and asking what it has stored already"
             try:
                 stored = await stored_among(
                     connection, self._plan, doubt.numbers.keys(), doubt.age_seconds
                 )
-            except (PermissionError, Unreadable) as error:
+            except (PermissionError, Unreadable, ValueError) as error:
                 self._warn_unreadable(connection, error)
-                return
-            except (OSError, msgspec.MsgspecError):
+                return True
+            except OSError:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
+                doubt = self._sender.doubt(self._dedupe_seconds)
+            except BaseException:
+                connection.end("left while asking what is stored")
+                raise
             else:
                 self._sender.already_stored(doubt, stored)
-                return
+                return True
+        return False
 
     def _warn_unreadable(self, connection: Connection, error: Exception) -> None:
         if not self._warned_unreadable:
@@ -260,13 +266,13 @@ class NatsTransport(Transport):
                 "allow $JS.API.STREAM.NAMES, $JS.API.STREAM.INFO.* and $JS.API.CONSUMER.>"
             )
 
-    def _adopt(self, connection: Connection) -> None:
+    def _adopt(self, connection: Connection, *, asked: bool = False) -> None:
         """Make this the connection that is published on."""
         self._connection = connection
         self._connected_at = _now()
         self._fault = ""
         self._check_at = 0.0
-        self._sender.attach(connection)
+        self._sender.attach(connection, asked=asked)
 
     async def _check_stream(self) -> Finding:
         """Look whether a stream takes what is published, and act on what is found."""

@@ -10,6 +10,9 @@ from ssmd_core.sink import Message
 
 __all__ = ["Stage", "Window"]
 
+_MAX_GROUP = 256
+"""So many messages at most go out together while a refusal is feared."""
+
 
 class Stage(enum.Enum):
     """What is done with messages that the bus turned down."""
@@ -34,6 +37,7 @@ class Window:
     __slots__ = (
         "_accepted",
         "_bytes",
+        "_careful",
         "_end",
         "_ever_sent",
         "_head",
@@ -45,7 +49,9 @@ class Window:
         "_ordered",
         "_probe",
         "_stage",
+        "_suspect_end",
         "_unsent",
+        "_vouched",
     )
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
@@ -60,7 +66,10 @@ class Window:
         self._unsent = self._ever_sent = 0
         """The first number not sent on this connection, and on any."""
         self._in_flight = 0
+        self._suspect_end = self._vouched = 0
+        """Between them: sent on an earlier connection, unanswered, and not yet on this one."""
         self._stage = Stage.FLOWING
+        self._careful = False
         self._probe = 0
         self._last_ts = 0
         self._ordered = True
@@ -109,6 +118,20 @@ class Window:
         """When the oldest message that was ever sent was taken, which is never later."""
         return self._accepted[0][1] if self._accepted and self._head < self._ever_sent else None
 
+    @property
+    def oldest_suspect(self) -> float | None:
+        """The same where it may be stored, and this connection did not offer it again yet."""
+        return self.oldest_sent if self._vouched < self._suspect_end else None
+
+    @property
+    def careful(self) -> bool:
+        """Whether no subject is twice on the way, so that what is refused changes no order."""
+        return self._careful
+
+    @careful.setter
+    def careful(self, careful: bool) -> None:
+        self._careful = careful
+
     def once_sent(self) -> Iterator[tuple[int, Message]]:
         """Yield the messages that were sent, on this connection or another."""
         return ((n, message) for n, message in self._messages.items() if n < self._ever_sent)
@@ -140,6 +163,10 @@ class Window:
                 return []
             case Stage.PROBING:
                 limit = 1 - self._in_flight
+            case Stage.FLOWING if self._careful:
+                return [] if self._in_flight else self._next_distinct(_MAX_GROUP)
+            case _:
+                pass
         chosen: list[tuple[int, Message]] = []
         size, find = 0, self._messages.get
         for number in range(self._unsent, self._end):
@@ -150,6 +177,19 @@ class Window:
                 size += len(message.payload)
         return chosen
 
+    def _next_distinct(self, limit: int) -> list[tuple[int, Message]]:
+        """Return the oldest unsent messages up to where a subject would come again."""
+        chosen: list[tuple[int, Message]] = []
+        seen: set[tuple[str, str]] = set()
+        for number in range(self._unsent, self._end):
+            if (message := self._messages.get(number)) is None:
+                continue
+            seen.add((message.kind, message.ticker))
+            if len(seen) <= len(chosen) or len(chosen) >= limit:
+                break
+            chosen.append((number, message))
+        return chosen
+
     def sent(self, numbers: Sequence[int]) -> int:
         """Note that these were sent now, oldest first; return how many had been before."""
         again = 0
@@ -157,6 +197,7 @@ class Window:
             again = sum(number < self._ever_sent for number in numbers)
         if numbers:
             self._unsent = numbers[-1] + 1
+            self._vouched = max(self._vouched, self._unsent)
             self._ever_sent = max(self._ever_sent, self._unsent)
             self._in_flight += len(numbers)
         return again
@@ -172,7 +213,8 @@ class Window:
     def forget(self, numbers: Iterable[int]) -> None:
         """Take out messages, sent or not, that no answer will come for."""
         numbers = list(numbers)
-        self._in_flight -= sum(number < self._unsent for number in numbers)
+        sent = sum(number < self._unsent for number in numbers)
+        self._in_flight = max(0, self._in_flight - sent)
         self._remove(numbers)
 
     def answered(self, numbers: Iterable[int]) -> int:
@@ -205,6 +247,10 @@ class Window:
         """Start over with the oldest message alone."""
         self._stage, self._unsent, self._in_flight = Stage.PROBING, self._head, 0
         self._probe = self._head
+
+    def mistrust(self, *, suspect: bool) -> None:
+        """Begin with a new connection; ``suspect`` where nobody asked what is stored."""
+        self._vouched, self._suspect_end = 0, self._ever_sent if suspect else 0
 
     def restart(self) -> None:
         """Start over with everything: what was on the way is lost with its connection."""
