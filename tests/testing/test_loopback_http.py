@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 from ssmd_core.errors import FetchFailed
 from ssmd_core.feed.fetch import get
 from ssmd_core.feed.repair import Fetch
-from ssmd_core.testing import Answer, LoopbackVenue, PlainFace, Recording
+from ssmd_core.testing import Answer, LoopbackVenue, PlainFace, Recording, until
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +126,7 @@ async def test_a_venue_that_does_not_wait_plays_on_while_nobody_listens():
         await anyio.wait_all_tasks_blocked()
         assert venue.played == 0
         async with connect(venue.url, max_queue=None):
-            await venue.until(lambda: venue.played)
+            await until(lambda: venue.played)
             venue.cut()
         venue.flood(len(LONG))
         await venue.until(lambda: venue.ended)
@@ -137,7 +137,7 @@ async def test_a_venue_that_does_not_wait_plays_on_while_nobody_listens():
 async def test_a_silence_holds_up_a_venue_that_does_not_wait():
     async with LoopbackVenue(Recording(LONG, rate=500), PastFace(), waits=False) as venue:
         async with connect(venue.url, max_queue=None):
-            await venue.until(lambda: venue.played)
+            await until(lambda: venue.played)
             venue.silence()
             silent_from = venue.played
         await venue.until(lambda: not venue.clients[0].open)
