@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from ssmd_core.errors import UsageError
+from ssmd_core.errors import StorageFailed, StorageUnusable, UsageError
 from ssmd_core.plugins.registry import Registry
 from ssmd_core.sink.archive import Archive
 
 __all__ = ["open_archive"]
 
 _LOCAL = "local"
+_SPELLINGS = {"": _LOCAL, "file": _LOCAL}
 
 
 def open_archive(place: str, registry: Registry, environ: Mapping[str, str]) -> Archive:
@@ -20,11 +21,14 @@ def open_archive(place: str, registry: Registry, environ: Mapping[str, str]) -> 
     Raises:
         UsageError: that type of storage cannot be read afterwards.
         PluginError: nobody provides the type.
-        StartError: there is no archive.
+        StorageUnusable: there is no archive, or it cannot be reached.
     """
-    scheme = urlsplit(place).scheme if "://" in place else _LOCAL
-    storage = registry.storage(scheme)
+    scheme = urlsplit(place).scheme if "://" in place else ""
+    storage = registry.storage(_SPELLINGS.get(scheme, scheme))
     if storage.archive is None:
         origin = registry.origin(storage).origin
-        raise UsageError(f"{origin}: archives of type {scheme} cannot be read afterwards")
-    return storage.archive(place, environ)
+        raise UsageError(f"{origin}: archives of type {storage.name} cannot be read afterwards")
+    try:
+        return storage.archive(place, environ)
+    except StorageFailed as error:
+        raise StorageUnusable(str(error)) from error

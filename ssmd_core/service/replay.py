@@ -111,6 +111,8 @@ class Replay:
         began = self._moved_at = time.monotonic()
         self._held = held
         failure: SsmdError | None = None
+        if stop.is_set():
+            self._halt()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep, transport)
             tasks.start_soon(self._heed, stop)
@@ -135,6 +137,9 @@ class Replay:
 
     async def _heed(self, stop: anyio.Event) -> None:
         await stop.wait()
+        self._halt()
+
+    def _halt(self) -> None:
         self.so_far.stopped = True
         self._stall_seconds = min(self._stall_seconds, _STOP_SECONDS)
         self._playing.cancel()
@@ -178,7 +183,7 @@ class Replay:
             self._room = anyio.Event()
             room = transport.room()
             if room <= 0:
-                with anyio.move_on_after(_LOOK_SECONDS):
+                with anyio.move_on_after(self._look_seconds):
                     await self._room.wait()
                 self._watch(transport)
                 continue
@@ -197,11 +202,15 @@ class Replay:
     async def _flush(self, transport: Transport) -> None:
         self._moved_at = time.monotonic()
         while True:
-            with anyio.move_on_after(_LOOK_SECONDS) as scope:
+            with anyio.move_on_after(self._look_seconds) as scope:
                 await transport.flush()
             if not scope.cancelled_caught:
                 return
             self._watch(transport)
+
+    @property
+    def _look_seconds(self) -> float:
+        return min(_LOOK_SECONDS, self._stall_seconds)
 
     def _watch(self, transport: Transport) -> None:
         """Give up when nothing was taken or acknowledged for too long."""
