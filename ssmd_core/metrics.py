@@ -67,6 +67,8 @@ class Metrics:
     archived: int = 0
     archived_bytes: int = 0
     torn_tails: int = 0
+    archive_free_bytes: int | None = None
+    """What the volume of the archive has left; None until it is known."""
     published: int = 0
     unacked: int = 0
     publish_retries: int = 0

@@ -148,6 +148,9 @@ def families(metrics: Metrics, reading: Reading) -> Iterator[Metric]:
     )
     for name, (field, text) in _GAUGES.items():
         yield _gauge(name, text, feed, getattr(metrics, field))
+    if metrics.archive_free_bytes is not None:
+        text = "Bytes left on the volume of the archive"
+        yield _gauge("archive_free_bytes", text, feed, metrics.archive_free_bytes)
     yield _subscriptions(metrics, feed)
     for name, (field, text) in _COUNTERS.items():
         yield _counter(name, text, [(feed, getattr(metrics, field))])

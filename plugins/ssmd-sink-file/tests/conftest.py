@@ -66,7 +66,9 @@ def root(tmp_path: Path) -> Path:
 def make_storage(root: Path, told: Told, feed: str = "kalshi", **options: Any) -> LocalStorage:
     options.setdefault("lock_seconds", 0.0)
     options.setdefault("wall_ns", lambda: NOON)
-    return LocalStorage(told.context(feed), LocalConfig(path=str(root)), **options)
+    settings = {name: options.pop(name) for name in LocalConfig.model_fields if name in options}
+    config = LocalConfig.model_validate({"path": str(root), **settings})
+    return LocalStorage(told.context(feed), config, **options)
 
 
 @asynccontextmanager

@@ -67,7 +67,7 @@ def test_the_lines_read_are_those_noted_between_the_times_asked_for(notes, data,
     upto = data.draw(times | st.just(EVER))
     with tempfile.TemporaryDirectory() as root:
         write(root, notes)
-        with mock.patch.object(blocks, "_BLOCK_BYTES", block):
+        with mock.patch.object(blocks, "BLOCK_BYTES", block):
             read = anyio.run(collect, reader_of(Path(root)), after, upto)
     assert read == [note for note in notes if after < note[0] <= upto]
 
@@ -82,7 +82,7 @@ def test_only_the_lines_asked_for_are_read_of_a_long_ledger(tmp_path):
         return real(fd, size, offset)
 
     with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", 2000),
+        mock.patch.object(blocks, "BLOCK_BYTES", 2000),
         mock.patch.object(blocks.os, "pread", record),
     ):
         read = anyio.run(collect, reader_of(tmp_path), NOON + 400, NOON + 402)
@@ -103,8 +103,8 @@ def test_damaged_lines_are_passed_over_counted_and_told(tmp_path, block):
     warnings = []
     reader = reader_of(tmp_path, warnings.append)
     with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", block),
-        mock.patch.object(blocks, "_LINE_BYTES", 500),
+        mock.patch.object(blocks, "BLOCK_BYTES", block),
+        mock.patch.object(blocks, "LINE_BYTES", 500),
     ):
         read = anyio.run(collect, reader, 0, EVER)
     assert [line for _, line in read] == lines[:2]
@@ -132,7 +132,7 @@ async def test_the_ledger_of_another_feed_is_not_read(archive, root):
 
 @pytest.mark.anyio
 async def test_notes_go_on_while_the_ledger_grows(storage, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 200)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 200)
     for n in range(20):
         storage.note(NOON + n, line_of(NOON + n))
     read, n = [], 20

@@ -50,7 +50,7 @@ def blocks_of(size):
         return real(fd, size, offset)
 
     with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", size),
+        mock.patch.object(blocks, "BLOCK_BYTES", size),
         mock.patch.object(blocks.os, "pread", record),
     ):
         yield sizes
@@ -86,7 +86,7 @@ def test_what_is_read_is_what_was_appended_between_the_times_asked_for(session, 
                 with path.open("ab") as file:
                     file.write(part.data)
         reader = Reader(Path(folder), layout, readable=lambda _file: None, warn=pytest.fail)
-        with mock.patch.object(blocks, "_BLOCK_BYTES", block):
+        with mock.patch.object(blocks, "BLOCK_BYTES", block):
             read = anyio.run(collect, reader, after, upto)
     assert flat(read) == [frame for frame in written if after < frame[0] <= upto]
     assert all(day_of(batch.first_ts) == day_of(batch.last_ts) for batch in read)
@@ -114,10 +114,9 @@ def test_a_start_is_found_without_reading_the_file_whole(tmp_path):
         for number in range(200):
             (part,) = writer.parts(Batch(NOON + number, [b'"%s"' % (b"x" * 10_000)]))
             file.write(part.data)
-    with blocks_of(20_000) as reads:
-        start = find_start(path, None, NOON + 150, parser)
-    with path.open("rb") as file:
-        file.seek(start)
+    with path.open("rb") as file, blocks_of(20_000) as reads:
+        size = path.stat().st_size
+        file.seek(find_start(file.fileno(), size, NOON + 150, parser))
         assert 0 <= NOON + 151 - parser.ts(file.readline()) <= 3
     assert len(reads) < 30
 
@@ -143,7 +142,7 @@ def test_a_run_of_damage_is_not_read_whole(tmp_path):
     reader = Reader(
         tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=lambda _text: None
     )
-    with mock.patch.object(blocks, "_LINE_BYTES", 20_000), blocks_of(1000) as sizes:
+    with mock.patch.object(blocks, "LINE_BYTES", 20_000), blocks_of(1000) as sizes:
         assert flat(anyio.run(collect, reader, 0, EVER)) == [(NOON, 0, b"1", False)]
     assert max(sizes) <= 1000
 
@@ -154,7 +153,7 @@ def test_a_line_longer_than_a_block_is_read_whole(tmp_path):
     (part,) = LineWriter("kalshi").parts(Batch(NOON, [frame, b"1", frame]))
     (tmp_path / TODAY / "kalshi.jsonl").write_bytes(part.data)
     reader = Reader(tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=pytest.fail)
-    with mock.patch.object(blocks, "_BLOCK_BYTES", 100):
+    with mock.patch.object(blocks, "BLOCK_BYTES", 100):
         assert flat(anyio.run(collect, reader, 0, EVER)) == flat(
             [Batch(NOON, [frame, b"1", frame])]
         )
@@ -172,8 +171,8 @@ def test_damaged_and_foreign_lines_are_passed_over_counted_and_told(tmp_path, bl
     warnings = []
     reader = Reader(tmp_path, Layout("kalshi"), readable=lambda _file: None, warn=warnings.append)
     with (
-        mock.patch.object(blocks, "_BLOCK_BYTES", block),
-        mock.patch.object(blocks, "_LINE_BYTES", 500),
+        mock.patch.object(blocks, "BLOCK_BYTES", block),
+        mock.patch.object(blocks, "LINE_BYTES", 500),
     ):
         read = anyio.run(collect, reader, 0, EVER)
     assert [frame for _, _, frame, _ in flat(read)] == [b'{"n":0}', b'{"n":1}']
@@ -182,15 +181,24 @@ def test_damaged_and_foreign_lines_are_passed_over_counted_and_told(tmp_path, bl
 
 
 @pytest.mark.anyio
-async def test_only_live_frames_are_read(storage, batch):
-    storage.append(batch(b"1", stream=Stream.REST))
-    storage.append(batch(b"2", at=1))
-    assert flat(await collect(storage, 0, EVER)) == [(NOON + 1, 0, b"2", False)]
+async def test_frames_of_both_streams_are_read_in_order_of_receipt(storage, batch):
+    given = [
+        batch(b"1", stream=Stream.REST),
+        batch(b"2", b"3", at=1),
+        batch(b"4", at=3, stream=Stream.REST),
+        batch(b"5", at=4, stream=Stream.REST, conn=1),
+        batch(b"6", at=DAY_NS),
+        batch(b"7", at=DAY_NS + 1, stream=Stream.REST),
+    ]
+    for one in given:
+        storage.append(one)
+    assert await collect(storage, 0, EVER) == given
+    assert await collect(storage, NOON + 1, NOON + 3) == [batch(b"3", at=2), given[2]]
 
 
 @pytest.mark.anyio
 async def test_reading_goes_on_while_the_file_grows(storage, batch, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 200)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 200)
     for number in range(20):
         storage.append(batch(b"%d" % number, at=2 * number))
     read, number = [], 20

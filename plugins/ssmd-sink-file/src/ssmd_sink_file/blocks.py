@@ -1,19 +1,29 @@
-"""Decides which bytes of a day file answer a question, and how lines become batches again."""
+"""Decides which bytes of a file answer a question, and how lines become batches again."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from ssmd_core.records import Batch
+from ssmd_core.records import Batch, Stream
 from ssmd_sink_file.layout import Line
 
-__all__ = ["Block", "Parser", "Range", "Timed", "find_start", "read_block", "regroup"]
+__all__ = [
+    "BLOCK_BYTES",
+    "LINE_BYTES",
+    "Block",
+    "Parser",
+    "Range",
+    "Timed",
+    "answer",
+    "find_start",
+    "read_block",
+    "regroup",
+]
 
-_BLOCK_BYTES = 256 * 1024
-_LINE_BYTES = 256 * 1024 * 1024
+BLOCK_BYTES = 256 * 1024
+LINE_BYTES = 256 * 1024 * 1024
 """A longer run without a newline is damage, not a frame; it is passed over unread."""
 _BATCH_FRAMES = 1024
 
@@ -57,99 +67,95 @@ class Block(NamedTuple, Generic[TimedT]):
     """A slice of a file read back."""
 
     lines: list[TimedT]
-    end: int
-    """Where the next slice begins."""
+    bytes: int
+    """How many bytes of whole lines were looked at."""
     skipped: int
     """Lines passed over: not ours, or damaged."""
-    last: bool
-    """Nothing further in this file answers the question."""
+    is_past: bool
+    """A line behind the times asked for was met: nothing further answers the question."""
 
 
-def regroup(lines: Iterable[Line]) -> Iterator[Batch]:
+def regroup(lines: Iterable[Line], stream: Stream = Stream.LIVE) -> Iterator[Batch]:
     """Put frames back into batches: those of one connection, 1 ns apart, at most 1024."""
     run: list[Line] = []
     for line in lines:
         if run and (
             line.ts != run[-1].ts + 1 or line.conn != run[0].conn or len(run) == _BATCH_FRAMES
         ):
-            yield _batch(run)
+            yield _batch(run, stream)
             run = []
         run.append(line)
     if run:
-        yield _batch(run)
+        yield _batch(run, stream)
 
 
-def _batch(run: list[Line]) -> Batch:
+def _batch(run: list[Line], stream: Stream) -> Batch:
     return Batch(
         first_ts=run[0].ts,
         frames=[line.data for line in run],
         conn=run[0].conn,
         raw=frozenset(position for position, line in enumerate(run) if line.raw),
+        stream=stream,
     )
 
 
-def find_start(path: Path, end: int | None, after: int, parser: Parser[Timed]) -> int:
+def find_start(fd: int, end: int, after: int, parser: Parser[Timed]) -> int:
     """Return the beginning of a line at or before the first one with ``ts > after``.
 
     At most a block of lines stands between the two. Halves the file by receipt time,
     reading no more than the heads of some lines.
 
     Args:
-        path: a day file, in order of receipt time.
-        end: how far it may be read; None for all of it.
+        fd: a plain file, in order of receipt time.
+        end: how far it may be read.
         after: receipt time.
         parser: reads the heads.
     """
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        low, high = 0, os.fstat(fd).st_size if end is None else end
-        while high - low > _BLOCK_BYTES:
-            middle = (low + high) // 2
-            start, ts = _line_after(fd, middle, high, parser)
-            if ts is None or ts > after:
-                high = middle
-            else:
-                low = start
-        return low
-    finally:
-        os.close(fd)
+    low, high = 0, end
+    while high - low > BLOCK_BYTES:
+        middle = (low + high) // 2
+        start, ts = _line_after(fd, middle, high, parser)
+        if ts is None or ts > after:
+            high = middle
+        else:
+            low = start
+    return low
 
 
 def read_block(
-    path: Path, start: int, end: int | None, wanted: Range, parser: Parser[TimedT]
-) -> Block[TimedT]:
-    """Read the whole lines of about a block from ``start``, which begins a line."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        stop = os.fstat(fd).st_size if end is None else end
-        data = os.pread(fd, max(0, min(_BLOCK_BYTES, stop - start)), start)
-        whole = data.rfind(b"\n") + 1
-        if not whole:
-            newline = _newline(fd, start + len(data), stop)
-            if newline is None:
-                return Block([], start, 0, last=True)
-            whole = newline + 1 - start
-            if whole > _LINE_BYTES:
-                return Block([], start + whole, 1, last=False)
-            data = os.pread(fd, whole, start)
-    finally:
-        os.close(fd)
-    return _answer(data[:whole], start + whole, wanted, parser)
+    fd: int, start: int, end: int, wanted: Range, parser: Parser[TimedT]
+) -> Block[TimedT] | None:
+    """Read the whole lines of about a block from ``start``, which begins a line.
+
+    None where no whole line is left.
+    """
+    data = os.pread(fd, max(0, min(BLOCK_BYTES, end - start)), start)
+    whole = data.rfind(b"\n") + 1
+    if not whole:
+        newline = _newline(fd, start + len(data), end)
+        if newline is None:
+            return None
+        whole = newline + 1 - start
+        if whole > LINE_BYTES:
+            return Block([], whole, 1, is_past=False)
+        data = os.pread(fd, whole, start)
+    return answer(data[:whole], wanted, parser)
 
 
-def _answer(data: bytes, end: int, wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
+def answer(data: bytes, wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
+    """Read whole lines, each with its newline, as far as they answer the question."""
     lines: list[TimedT] = []
-    skipped, last = 0, False
+    skipped, is_past = 0, False
     for text in data.split(b"\n")[:-1]:
         line = parser.parse(text)
         if line is None:
             skipped += 1
         elif line.ts > wanted.upto:
-            last = True
+            is_past = True
             break
         elif line.ts > wanted.after:
             lines.append(line)
-    return Block(lines, end, skipped, last)
+    return Block(lines, len(data), skipped, is_past)
 
 
 def _line_after(fd: int, offset: int, end: int, parser: Parser[Timed]) -> tuple[int, int | None]:
@@ -164,7 +170,7 @@ def _line_after(fd: int, offset: int, end: int, parser: Parser[Timed]) -> tuple[
 
 def _newline(fd: int, offset: int, end: int) -> int | None:
     while offset < end:
-        block = os.pread(fd, min(_BLOCK_BYTES, end - offset), offset)
+        block = os.pread(fd, min(BLOCK_BYTES, end - offset), offset)
         found = block.find(b"\n")
         if found >= 0:
             return offset + found

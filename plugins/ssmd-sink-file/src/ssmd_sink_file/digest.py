@@ -1,4 +1,7 @@
-"""Says what a finished file holds: lines, bytes, SHA-256; read in slices, in a thread."""
+"""Says what a finished file holds: lines, bytes, SHA-256; read in slices, in a thread.
+
+Bytes and digest are those of the file as it lies, lines those of its plain content.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from ssmd_sink_file.codec import Corrupt, Cut, Source
+from ssmd_sink_file.compress import Compression, codec_of
 from ssmd_sink_file.files import describe
+from ssmd_sink_file.frames import file_of
 
 __all__ = ["Digests"]
 
@@ -28,14 +34,24 @@ class Digests:
         self._root = root
         self._report = report
         self._warn = warn
-        self._waiting: deque[_Digest] = deque()
+        self._waiting: deque[_Digest | _PackedDigest] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, file: str) -> None:
         """Ask for the digest of a file, relative to the root, that nothing is added to."""
-        self._waiting.append(_Digest(self._root, file))
+        compression = Compression.of(file)
+        if all(file != digest.file for digest in self._waiting):
+            self._waiting.append(
+                _Digest(self._root, file)
+                if compression is Compression.NONE
+                else _PackedDigest(self._root, file, compression)
+            )
+
+    def waits(self, day: str) -> bool:
+        """Say whether a file of that day is still to be reported."""
+        return any(digest.file.startswith(f"{day}/") for digest in self._waiting)
 
     async def read_slice(self) -> None:
         """Read on by a slice; report ``rotated`` once a file was read to its end."""
@@ -84,3 +100,51 @@ class _Digest:
         finally:
             os.close(fd)
         return False
+
+
+class _PackedDigest:
+    """The same for a compressed file, frame by frame."""
+
+    def __init__(self, root: Path, file: str, compression: Compression) -> None:
+        self.path = root / file
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.lines = 0
+        self.bytes = 0
+        self._codec = codec_of(compression)
+        self._is_readable = True
+
+    def read(self, limit_bytes: int) -> bool:
+        """Read on by frames of about ``limit_bytes``; True at the end of the file."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            source = Source(file_of(fd), self.bytes)
+            raw_bytes = 0
+            while raw_bytes < limit_bytes:
+                if source.at_end():
+                    return True
+                raw_bytes += self._read_frame(source)
+                self._hash(fd, source.offset)
+        finally:
+            os.close(fd)
+        return False
+
+    def _read_frame(self, source: Source) -> int:
+        if not self._is_readable:
+            return len(source.some(_BLOCK_BYTES))
+        raw_bytes = 0
+        try:
+            for block in self._codec.read(source):
+                self.lines += block.count(b"\n")
+                raw_bytes += len(block)
+        except (Cut, Corrupt):
+            self._is_readable = False  # the lines are those before, the digest is of all
+        return raw_bytes
+
+    def _hash(self, fd: int, end: int) -> None:
+        while self.bytes < end:
+            block = os.pread(fd, min(_BLOCK_BYTES, end - self.bytes), self.bytes)
+            if not block:
+                break
+            self.sha256.update(block)
+            self.bytes += len(block)

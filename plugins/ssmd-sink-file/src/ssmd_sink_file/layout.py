@@ -14,6 +14,7 @@ import msgspec
 
 from ssmd_core.clock import NS, day_of, iso
 from ssmd_core.records import Batch
+from ssmd_sink_file.compress import Compression
 
 __all__ = [
     "DAY",
@@ -58,6 +59,24 @@ class Layout:
     def file(self, day: str, kind: Kind) -> str:
         """Return the file of a stream on a day."""
         return f"{day}/{self.feed}{kind.value}"
+
+    def packed(self, day: str, kind: Kind, compression: Compression) -> str:
+        """Return the compressed file of a stream on a day."""
+        return self.file(day, kind) + compression.suffix
+
+    def closing(self, day: str, kind: Kind, packed_bytes: int) -> str:
+        """Return what a part is called while it moves into the compressed file.
+
+        The name says how large that was before: what stands beyond is a copy of this part.
+        """
+        return f"{self.file(day, kind)}.{packed_bytes}.closing"
+
+    def closing_bytes(self, name: str, kind: Kind) -> int | None:
+        """Return the size that the bare name of a closing part says, None for any other name."""
+        begin, end = f"{self.feed}{kind.value}.", ".closing"
+        size = name.removeprefix(begin).removesuffix(end)
+        is_ours = name == f"{begin}{size}{end}" and size.isascii() and size.isdigit()
+        return int(size) if is_ours else None
 
     def torn(self, day: str) -> str:
         """Return where partial lines of a day are kept."""

@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from anyio import to_thread
 
 from ssmd_core.clock import NS, day_of
 from ssmd_core.errors import StorageFailed
-from ssmd_core.records import Batch
-from ssmd_sink_file.blocks import (
-    Block,
-    Parser,
-    Range,
-    Timed,
-    find_start,
-    read_block,
-    regroup,
-)
-from ssmd_sink_file.files import describe
-from ssmd_sink_file.layout import Kind, Layout, LedgerParser, LineParser, Note
+from ssmd_core.records import Batch, Stream
+from ssmd_sink_file.blocks import Parser, Range, TimedT, regroup
+from ssmd_sink_file.day import DayReader, Indexes, Series
+from ssmd_sink_file.files import Identity, describe
+from ssmd_sink_file.layout import Kind, Layout, LedgerParser, Line, LineParser, Note
 from ssmd_sink_file.recovery import days
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "merge"]
 
 _LAST_NS = 253_402_300_799 * NS
 """The end of the year 9999, where names of days end."""
 
-_LineT = TypeVar("_LineT", bound=Timed)
-_ItemT = TypeVar("_ItemT")
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream(Generic[_LineT, _ItemT]):
-    """A stream that is read back: its files, its lines, and what is made of a run of them."""
-
-    kind: Kind
-    parser: Parser[_LineT]
-    group: Callable[[list[_LineT]], Iterable[_ItemT]]
-
-    def read_block(
-        self, path: Path, start: int, end: int | None, wanted: Range
-    ) -> tuple[list[_ItemT], Block[_LineT]]:
-        """Read about a block. Runs in a thread."""
-        block = read_block(path, start, end, wanted, self.parser)
-        return list(self.group(block.lines)), block
-
-
-_LEDGER: _Stream[Note, Note] = _Stream(Kind.COVERAGE, LedgerParser(), list)
-
 
 class Reader:
-    """Needs no lock, and holds no descriptor between blocks.
+    """Needs no lock.
 
     ``readable`` says how far a file may be read, for one that is being appended to: what
     a write left that failed is not part of the archive. None is all of it.
@@ -65,27 +36,38 @@ class Reader:
         root: Path,
         layout: Layout,
         *,
-        readable: Callable[[str], int | None],
+        readable: Callable[[Identity], int | None],
         warn: Callable[[str], None],
     ) -> None:
         self.skipped_lines = 0
         self._root = root
         self._layout = layout
-        self._readable = readable
         self._warn = warn
-        self._live = _Stream(Kind.LIVE, LineParser(layout.feed), regroup)
+        indexes = Indexes()
+        self._series = {
+            kind: Series(root, layout, kind, readable=readable, indexes=indexes) for kind in Kind
+        }
+        self._frames = LineParser(layout.feed)
+        self._ledger = LedgerParser()
 
-    def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
-        """Yield the live frames with ``after < ts <= upto``, in order.
+    async def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
+        """Yield the frames of both streams with ``after < ts <= upto``, in order of ``ts``.
 
         Lines that are not ours or are damaged are passed over, counted and told.
 
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        return self._read(self._live, after, upto)
+        wanted = _range(after, upto)
+        async for day in self._days(wanted, Kind.LIVE, Kind.REST):
+            live = self._day(Kind.LIVE, day, wanted, self._frames)
+            rest = self._day(Kind.REST, day, wanted, self._frames)
+            async with aclosing(live), aclosing(rest):
+                async for stream, lines in merge(live, rest):
+                    for batch in regroup(lines, stream):
+                        yield batch
 
-    def notes(self, after: int, upto: int) -> AsyncIterator[Note]:
+    async def notes(self, after: int, upto: int) -> AsyncIterator[Note]:
         """Yield the lines of the coverage ledger with ``after < ts <= upto``, in order.
 
         Damaged lines are passed over, counted and told.
@@ -93,42 +75,75 @@ class Reader:
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        return self._read(_LEDGER, after, upto)
+        wanted = _range(after, upto)
+        async for day in self._days(wanted, Kind.COVERAGE):
+            blocks = self._day(Kind.COVERAGE, day, wanted, self._ledger)
+            async with aclosing(blocks):
+                async for lines in blocks:
+                    for line in lines:
+                        yield line
 
-    async def _read(
-        self, stream: _Stream[_LineT, _ItemT], after: int, upto: int
-    ) -> AsyncIterator[_ItemT]:
-        wanted = Range(max(after, -1), min(upto, _LAST_NS))
+    async def _days(self, wanted: Range, *kinds: Kind) -> AsyncIterator[str]:
         if wanted.upto <= wanted.after:
             return
         first, last = day_of(wanted.after + 1), day_of(wanted.upto)
         try:
-            found = await to_thread.run_sync(days, self._root, self._layout, stream.kind)
-            for day in found:
-                if first <= day <= last:
-                    async for item in self._read_day(stream, day, wanted):
-                        yield item
+            found = await to_thread.run_sync(days, self._root, self._layout, *kinds)
         except OSError as error:
-            msg = f"cannot read the archive {self._root}: {describe(error)}"
-            raise StorageFailed(msg) from error
+            raise self._unreadable(error) from error
+        for day in found:
+            if first <= day <= last:
+                yield day
 
-    async def _read_day(
-        self, stream: _Stream[_LineT, _ItemT], day: str, wanted: Range
-    ) -> AsyncIterator[_ItemT]:
-        file = self._layout.file(day, stream.kind)
-        path = self._root / file
-        start = await to_thread.run_sync(
-            find_start, path, self._readable(file), wanted.after, stream.parser
-        )
-        skipped, last = 0, False
-        while not last:
-            items, block = await to_thread.run_sync(
-                stream.read_block, path, start, self._readable(file), wanted
-            )
-            start, last = block.end, block.last
-            skipped += block.skipped
-            for item in items:
-                yield item
+    async def _day(
+        self, kind: Kind, day: str, wanted: Range, parser: Parser[TimedT]
+    ) -> AsyncGenerator[list[TimedT], None]:
+        """Yield the lines of a stream and day in blocks, none of them empty."""
+        series, skipped = self._series[kind], 0
+        try:
+            ended = False
+            while not ended:
+                # A part that closes meanwhile moves on: what it went to is read from there.
+                reader = await to_thread.run_sync(DayReader, series, day, wanted, parser)
+                try:
+                    ended = True
+                    while (block := await to_thread.run_sync(reader.read)) is not None:
+                        skipped += block.skipped
+                        if block.lines:
+                            wanted = Range(block.lines[-1].ts, wanted.upto)
+                            yield block.lines
+                        if block.is_past:
+                            break
+                    else:
+                        ended = await to_thread.run_sync(reader.is_all)
+                finally:
+                    reader.close()
+        except OSError as error:
+            raise self._unreadable(error) from error
         if skipped:
             self.skipped_lines += skipped
+            path = self._root / self._layout.file(day, kind)
             self._warn(f"{path}: passed over {skipped} lines that are not ours or are damaged")
+
+    def _unreadable(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"cannot read the archive {self._root}: {describe(error)}")
+
+
+def _range(after: int, upto: int) -> Range:
+    return Range(max(after, -1), min(upto, _LAST_NS))
+
+
+async def merge(
+    live: AsyncIterator[list[Line]], rest: AsyncIterator[list[Line]]
+) -> AsyncIterator[tuple[Stream, list[Line]]]:
+    """Yield runs of lines of one stream, in order of receipt time over both."""
+    sources = {Stream.LIVE: live, Stream.REST: rest}
+    heads = {stream: await anext(lines, []) for stream, lines in sources.items()}
+    while any(heads.values()):
+        stream = min((s for s in heads if heads[s]), key=lambda s: heads[s][0].ts)
+        others = [lines[0].ts for other, lines in heads.items() if other is not stream and lines]
+        lines = heads[stream]
+        cut = bisect_left(lines, others[0], key=lambda line: line.ts) if others else len(lines)
+        cut = max(cut, 1)  # two lines of one time, which we never write, still end
+        yield stream, lines[:cut]
+        heads[stream] = lines[cut:] or await anext(sources[stream], [])

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmd_core.errors import StorageUnusable
+from ssmd_sink_file.compress import Compression
 from ssmd_sink_file.files import describe, make_directory, open_file
+from ssmd_sink_file.frames import packed_from_end
 from ssmd_sink_file.layout import DAY, Kind, Layout, LineParser, ledger_ts
+from ssmd_sink_file.mending import Settled, Told, settle
+from ssmd_sink_file.packing import Place
+from ssmd_sink_file.pieces import PACKED_KINDS, Piece, close_pieces, look, open_pieces
 from ssmd_sink_file.tail import lines_from_end, repair_tail
 
 __all__ = ["Recovered", "days", "prepare", "recover"]
 
 _MENDED_DAYS = 2
 """A crash tears what was open: files of the last day, and around midnight of the one before."""
+_SETTLED_DAYS = 8
+"""A part that could not be closed for a week is closed by hand."""
 _LOOK_BACK_BYTES = 64 * 1024 * 1024
 """So far from the end of a file its last undamaged line is looked for."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -30,6 +37,10 @@ class Recovered:
     last_ts: int = 0
     latest: dict[Kind, str] = field(default_factory=dict)
     """The last day of each stream."""
+    settled: dict[Place, Settled] = field(default_factory=dict)
+    """The compressed files of the last days."""
+    days: list[str] = field(default_factory=list)
+    """All days, in order."""
 
 
 def prepare(root: Path, probe: Path, warn: Callable[[str], None]) -> None:
@@ -62,8 +73,7 @@ def days(root: Path, layout: Layout, *kinds: Kind) -> list[str]:
     return sorted(
         entry.name
         for entry in root.iterdir()
-        if DAY.fullmatch(entry.name)
-        and any((root / layout.file(entry.name, kind)).is_file() for kind in kinds)
+        if DAY.fullmatch(entry.name) and any(look(root, layout, entry.name, kind) for kind in kinds)
     )
 
 
@@ -83,17 +93,37 @@ def recover(
     latest: dict[Kind, str] = {}
     for day in reversed(found):
         for kind in Kind:
-            if kind not in latest and (root / layout.file(day, kind)).is_file():
+            if kind not in latest and look(root, layout, day, kind):
                 latest[kind] = day
+    settled = _settle(root, layout, found, Told(on_torn, warn))
     for day in found[-_MENDED_DAYS:]:
         for kind in Kind:
             _mend(root / layout.file(day, kind), root / layout.torn(day), on_torn, warn)
     parser = LineParser(layout.feed)
     for day in reversed(found):
-        last_ts = max(_last_ts(root / layout.file(day, kind), kind, parser) for kind in Kind)
+        last_ts = max(_last_ts(root, layout, day, kind, parser) for kind in Kind)
         if last_ts:
-            return Recovered(last_ts, latest)
-    return Recovered(0, latest)
+            return Recovered(last_ts, latest, settled, found)
+    return Recovered(0, latest, settled, found)
+
+
+def _settle(root: Path, layout: Layout, found: list[str], told: Told) -> dict[Place, Settled]:
+    """Mend the compressed files that a crash may have left in the middle of something."""
+    settled: dict[Place, Settled] = {}
+    for day in found[-_SETTLED_DAYS:]:
+        for kind in PACKED_KINDS:
+            lying = look(root, layout, day, kind)
+            is_recent = lying.packed is not Compression.NONE and day in found[-_MENDED_DAYS:]
+            if not (lying.closings or is_recent):
+                continue
+            try:
+                settled[day, kind] = settle(root, layout, day, kind, told)
+            except OSError as error:
+                path = root / layout.packed(day, kind, lying.packed)
+                if error.errno in _REFUSED:
+                    raise _unwritable(path, error) from error
+                told.damaged(f"cannot mend {path} now: {describe(error)}")
+    return settled
 
 
 def _mend(
@@ -127,15 +157,26 @@ def _unwritable(path: Path, error: OSError) -> StorageUnusable:
     return StorageUnusable(msg)
 
 
-def _last_ts(path: Path, kind: Kind, parser: LineParser) -> int:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return 0
+def _last_ts(root: Path, layout: Layout, day: str, kind: Kind, parser: LineParser) -> int:
     read_ts = ledger_ts if kind is Kind.COVERAGE else parser.whole_ts
     try:
-        size = os.fstat(fd).st_size
-        lines = lines_from_end(fd, size, _LOOK_BACK_BYTES)
-        return next((ts for ts in map(read_ts, lines) if ts is not None), 0)
+        pieces = open_pieces(root, layout, day, kind)
+    except OSError:
+        return 0
+    try:
+        for piece in reversed(pieces):
+            for line in _lines_from_end(piece):
+                ts = read_ts(line)
+                if ts is not None:
+                    return ts
+    except OSError:
+        return 0
     finally:
-        os.close(fd)
+        close_pieces(pieces)
+    return 0
+
+
+def _lines_from_end(piece: Piece) -> Iterator[bytes]:
+    if piece.end is None:
+        return lines_from_end(piece.fd, os.fstat(piece.fd).st_size, _LOOK_BACK_BYTES)
+    return packed_from_end(piece.fd, piece.compression, piece.end, _LOOK_BACK_BYTES)

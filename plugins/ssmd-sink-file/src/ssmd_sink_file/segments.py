@@ -19,9 +19,10 @@ from ssmd_sink_file.files import (
 )
 from ssmd_sink_file.tail import repair_tail
 
-__all__ = ["Segment", "Ticket", "flush"]
+__all__ = ["Segment", "Ticket", "flush", "lines_at_risk"]
 
 _CLOSED = -1
+_COUNTED_BYTES = 1024 * 1024
 
 
 class Ticket(NamedTuple):
@@ -34,6 +35,30 @@ class Ticket(NamedTuple):
     writes: int
     dirty: bool
     is_new: bool
+
+
+def lines_at_risk(ticket: Ticket, seen_bytes: int) -> int | None:
+    """Count the lines that went with a file which its path no longer leads to.
+
+    Those up to ``seen_bytes`` were there when it was last looked at: whoever removed the file
+    had them. None where it cannot be told. Runs in a thread.
+    """
+    try:
+        if identity_of(ticket.path.stat()) == ticket.identity:
+            return None
+    except OSError:
+        pass
+    lines, position = 0, seen_bytes
+    try:
+        while position < ticket.size:
+            block = os.pread(ticket.fd, min(_COUNTED_BYTES, ticket.size - position), position)
+            if not block:
+                return None
+            lines += block.count(b"\n")
+            position += len(block)
+    except OSError:
+        return None
+    return lines
 
 
 def flush(ticket: Ticket) -> None:
@@ -73,6 +98,7 @@ class Segment:
         "day",
         "name",
         "path",
+        "seen_bytes",
         "size",
     )
 
@@ -90,6 +116,8 @@ class Segment:
         self.day = name.partition("/")[0]
         self.path = root / name
         self.size = 0
+        self.seen_bytes = 0
+        """How much of the file was there when it was last looked at."""
         self._torn = root / torn
         self._before_open = before_open
         self._on_torn = on_torn
@@ -98,6 +126,11 @@ class Segment:
         self._is_new = False
         self._suspect = False
         self._writes = self._durable = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        """Which file this is; None before it was opened."""
+        return self._identity
 
     @property
     def dirty(self) -> bool:
@@ -144,12 +177,19 @@ class Segment:
         if self._suspect:
             self._cut()
         return Ticket(
-            self._fd, self.path, identity, self.size, self._writes, self.dirty, self._is_new
+            self._fd,
+            self.path,
+            identity,
+            self.size,
+            self._writes,
+            self.dirty,
+            self._is_new,
         )
 
     def flushed(self, ticket: Ticket) -> None:
         """Take note that ``flush`` succeeded."""
         self._durable = ticket.writes
+        self.seen_bytes = ticket.size
         if ticket.is_new:
             self._is_new = False
 
@@ -162,6 +202,10 @@ class Segment:
         self.close()
         with contextlib.suppress(OSError):  # the next append or ticket tries again and says why
             self._open()
+
+    def renamed(self, root: Path, name: str) -> None:
+        """Take note that the file is called ``name`` now."""
+        self.name, self.path = name, root / name
 
     def close(self) -> None:
         """Close the descriptor, if there is one."""
@@ -183,6 +227,7 @@ class Segment:
                 if torn:
                     self._on_torn(self.path, torn)
                 self.size = size
+                self.seen_bytes = size
         except BaseException:
             os.close(fd)
             raise

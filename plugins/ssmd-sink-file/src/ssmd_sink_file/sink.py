@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,25 +16,29 @@ from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.digest import Digests
-from ssmd_sink_file.files import describe
+from ssmd_sink_file.files import Identity, describe
 from ssmd_sink_file.layout import Kind, Layout, LineWriter, Part, one_line
 from ssmd_sink_file.lock import Lock, acquire
+from ssmd_sink_file.mending import Told
+from ssmd_sink_file.pieces import PACKED_KINDS, look
 from ssmd_sink_file.reader import Reader
 from ssmd_sink_file.recovery import prepare, recover
-from ssmd_sink_file.segments import Segment, flush
+from ssmd_sink_file.segments import Segment, Ticket, flush, lines_at_risk
 from ssmd_sink_file.state import State
+from ssmd_sink_file.upkeep import Upkeep
 
 __all__ = ["LocalStorage"]
 
 _LOCK_SECONDS = 30.0
-_LAST_DIGESTS_SECONDS = 5.0
-"""So long a stop may go on reading finished files."""
+_LAST_WORK_SECONDS = 5.0
+"""So long a stop may go on closing parts and reading finished files; the next start goes on."""
 _KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
 class LocalStorage(Storage):
     """Appends frames to ``{path}/{day}/{feed}.jsonl``, one write a batch.
+
+    With compression that file is a tail: what closes moves to ``{feed}.jsonl.zst`` or ``.gz``.
 
     Everything but ``read``, ``notes`` and the values of ``load`` and ``save`` belongs to the task
     that called ``open``; ``sync`` may run while ``append`` and ``note`` are called.
@@ -63,7 +67,17 @@ class LocalStorage(Storage):
         self._opening: dict[Kind, Segment] = {}
         self._latest: dict[Kind, str] = {}
         self._retired: list[Segment] = []
-        self._digests = Digests(self.root, context.report, context.warn)
+        self._before: dict[str, int] = {}
+        """Plain bytes of a day that stand before its plain file."""
+        self._upkeep = Upkeep(
+            self.root,
+            self._layout,
+            config,
+            context,
+            told=Told(self._on_torn, self._on_damaged),
+            is_held=self._is_held,
+            wall_ns=wall_ns,
+        )
         self._syncing = anyio.Lock()
         self._is_open = False
         self._last_ts = 0
@@ -82,12 +96,16 @@ class LocalStorage(Storage):
             found = await to_thread.run_sync(
                 partial(recover, self.root, self._layout, on_torn=self._on_torn, warn=warn)
             )
+            today = day_of(max(self._wall_ns(), found.last_ts + 1))
+            await self._upkeep.resume(found, today)
         except BaseException:
             self._lock.release()
             raise
         self._is_open = True
         self._latest = found.latest
         self._last_ts = found.last_ts
+        for place, settled in found.settled.items():
+            self._before[self._layout.file(*place)] = settled.raw_bytes + settled.closing_bytes
         return found.last_ts
 
     def _on_torn(self, path: Path, size: int) -> None:
@@ -96,6 +114,10 @@ class LocalStorage(Storage):
             f"{path} ended in a partial line of {size} bytes: moved to {path.parent.name}/"
             f"{self._context.feed}.torn"
         )
+
+    def _on_damaged(self, what: str) -> None:
+        self._context.metrics.torn_tails += 1
+        self._context.warn(what)
 
     # ── appending ────────────────────────────────────────────────────────────────
 
@@ -165,9 +187,14 @@ class LocalStorage(Storage):
             self._retired.append(former)
         former_day = self._latest.get(kind, segment.day)
         if former_day < segment.day and kind is not Kind.COVERAGE:
-            self._digests.add(self._layout.file(former_day, kind))
+            self._upkeep.end_day((former_day, kind))
         self._current[kind] = segment
         self._latest[kind] = max(former_day, segment.day)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether parts are on their way or files are read that are to be reported."""
+        return self._upkeep.is_busy
 
     # ── durability ───────────────────────────────────────────────────────────────
 
@@ -181,7 +208,8 @@ class LocalStorage(Storage):
             for segment in finished:
                 segment.close()
             del self._retired[: len(finished)]
-            await self._digests.read_slice()
+            await self._close_parts(self._upkeep.is_due)
+            await self._upkeep.work()
         if faults:
             raise StorageFailed(faults[0])
 
@@ -189,11 +217,13 @@ class LocalStorage(Storage):
         faults: list[str] = []
         began = time.perf_counter()
         for segment in (*filter(_is_dirty, finished), *current):
+            ticket = None
             try:
                 ticket = segment.ticket()
                 await to_thread.run_sync(flush, ticket)
             except OSError as error:
-                faults.append(f"{segment.path} may not be durable: {describe(error)}")
+                risk = await self._risk(segment, ticket)
+                faults.append(f"{segment.path} may not be durable: {describe(error)}{risk}")
                 if segment in current:
                     segment.reopen()
             else:
@@ -203,6 +233,39 @@ class LocalStorage(Storage):
         self.sync_failures += bool(faults)
         return faults
 
+    async def _risk(self, segment: Segment, ticket: Ticket | None) -> str:
+        """Say what went with a file that somebody removed; forget what was compressed beside it."""
+        if ticket is None:
+            return ""
+        lines = await to_thread.run_sync(lines_at_risk, ticket, segment.seen_bytes)
+        if lines is None:
+            return ""
+        for kind in PACKED_KINDS:
+            lying = await to_thread.run_sync(look, self.root, self._layout, segment.day, kind)
+            if not lying._replace(tail=False):
+                self._before.pop(self._layout.file(segment.day, kind), None)
+        return f"; lines appended since it was last seen there, which may be lost: {lines}"
+
+    async def _close_parts(self, is_due: Callable[[tuple[str, Kind], int], bool]) -> None:
+        for kind in PACKED_KINDS:
+            segment = self._current.get(kind)
+            if segment is None or not is_due((segment.day, kind), segment.size):
+                continue
+            file, identity = segment.name, segment.identity
+            part = await self._upkeep.close_part((segment.day, kind))
+            if part is None:
+                continue
+            if part.identity != identity:
+                self._before[file] = self._before.get(file, 0) + part.bytes
+                continue
+            # Appended to until here, and from here on by nobody.
+            self._before[file] = self._before.get(file, 0) + segment.size
+            part.end = segment.size
+            segment.renamed(self.root, part.closing)
+            if self._current.get(kind) is segment:
+                del self._current[kind]
+                self._retired.append(segment)
+
     def health(self) -> Health:
         """Say whether the last append to each file and the last sync succeeded."""
         fault = next(iter(self._append_faults.values()), self._sync_fault)
@@ -211,13 +274,16 @@ class LocalStorage(Storage):
     async def aclose(self) -> None:
         """Sync, close, release the lock."""
         try:
-            with anyio.move_on_after(_LAST_DIGESTS_SECONDS):
-                while self._digests:
+            await self.sync()
+            with anyio.move_on_after(_LAST_WORK_SECONDS):
+                async with self._syncing:
+                    await self._close_parts(lambda place, _: self._upkeep.may_close(place))
+                while self._upkeep.is_busy:
                     await self.sync()
             await self.sync()
         finally:
             self._is_open = False
-            for segment in (*self._retired, *self._current.values(), *self._opening.values()):
+            for segment in self._segments():
                 segment.close()
             self._retired.clear()
             self._current.clear()
@@ -229,22 +295,27 @@ class LocalStorage(Storage):
     def mark(self) -> Mark:
         """Return where the next live frame will stand.
 
+        The file is the day's plain one, whether or not it is there, and the offset counts
+        the plain content of the day: what was compressed, what is closing, what is plain.
+        So it stays true when the day is compressed.
+
         It will be of the day that receipt time has reached: that of the wall clock, or of
         the newest ``ts`` where that is ahead. Between this call and the frame midnight may
         pass; the mark then is the end of the day before, with nothing in between.
         """
         day = day_of(max(self._wall_ns(), self._last_ts + 1))
         file = self._layout.file(day, Kind.LIVE)
+        before = self._before.get(file, 0)
         current = self._current.get(Kind.LIVE)
         if current is not None and current.name == file:
-            return Mark(file, current.size)
+            return Mark(file, before + current.size)
         try:
-            return Mark(file, (self.root / file).stat().st_size)
+            return Mark(file, before + (self.root / file).stat().st_size)
         except OSError:
-            return Mark(file, 0)
+            return Mark(file, before)
 
     def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
-        """Yield the live frames with ``after < ts <= upto`` in order. Works without ``open``."""
+        """Yield the frames with ``after < ts <= upto`` in order. Works without ``open``."""
         return self._reader.read(after, upto)
 
     def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
@@ -254,11 +325,23 @@ class LocalStorage(Storage):
         """
         return self._reader.notes(after, upto)
 
-    def _readable(self, file: str) -> int | None:
-        for segment in (*self._current.values(), *self._opening.values()):
-            if segment.name == file:
+    def release(self, upto: int) -> None:
+        """Take note that the bus has everything up to ``upto``: days below may go."""
+        self._upkeep.release(upto)
+
+    def _readable(self, identity: Identity) -> int | None:
+        for segment in self._segments():
+            if segment.identity == identity:
                 return segment.size
         return None
+
+    def _is_held(self, file: str) -> bool:
+        return any(segment.name == file for segment in self._segments())
+
+    def _segments(self) -> Iterator[Segment]:
+        yield from self._retired
+        yield from self._current.values()
+        yield from self._opening.values()
 
     # ── values beside the archive ────────────────────────────────────────────────
 

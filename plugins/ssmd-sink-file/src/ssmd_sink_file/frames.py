@@ -1,0 +1,190 @@
+"""Decides which frames of a compressed file are read: found by hopping from head to head."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from ssmd_sink_file.codec import Corrupt, Cut, Source
+from ssmd_sink_file.compress import BrokenFrame, Compression, codec_of, read_frames
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["FrameIndex", "Gap", "file_of", "next_frame", "packed_from_end", "read_on"]
+
+_BUFFER_BYTES = 16 * 1024
+_SEARCH_BYTES = 1024 * 1024
+_BEGINNINGS = {Compression.ZSTD: b"\x28\xb5\x2f\xfd", Compression.GZIP: b"\x1f\x8b\x08"}
+
+
+class _At(io.RawIOBase):
+    """Reads a descriptor that others read too: with a position of its own. Never closes it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        match whence:
+            case os.SEEK_SET:
+                self._position = offset
+            case os.SEEK_CUR:
+                self._position += offset
+            case _:
+                self._position = os.fstat(self._fd).st_size + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = os.pread(self._fd, len(view), self._position)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def file_of(fd: int) -> BinaryIO:
+    """Return a file that reads a descriptor from its beginning, beside other such files."""
+    return io.BufferedReader(_At(fd), _BUFFER_BYTES)
+
+
+class Gap(BrokenFrame):
+    """A damaged stretch of a file, behind which frames go on."""
+
+    def __init__(self, broken: BrokenFrame, following: int) -> None:
+        super().__init__(broken.offset, broken.reason, is_torn=False)
+        self.following = following
+        """Where the next whole frame begins."""
+
+
+def next_frame(fd: int, compression: Compression, start: int, end: int) -> int | None:
+    """Return where the first undamaged frame at or after ``start`` begins, None without one."""
+    beginning = _BEGINNINGS[compression]
+    offset = start
+    while offset < end:
+        block = os.pread(fd, min(_SEARCH_BYTES, end - offset), offset)
+        found = block.find(beginning)
+        while found >= 0:
+            if _is_whole(fd, compression, offset + found, end):
+                return offset + found
+            found = block.find(beginning, found + 1)
+        if len(block) < _SEARCH_BYTES:
+            return None
+        offset += len(block) - len(beginning) + 1
+    return None
+
+
+def _is_whole(fd: int, compression: Compression, start: int, end: int) -> bool:
+    try:
+        for _ in codec_of(compression).read(Source(file_of(fd), start, end)):
+            pass
+    except (Cut, Corrupt):
+        return False
+    return True
+
+
+def read_on(fd: int, compression: Compression, start: int, end: int) -> Iterator[bytes | Gap]:
+    """Yield the content of frames, and a gap for each damaged stretch between them.
+
+    Raises:
+        BrokenFrame: what stands at the end is torn or damaged.
+    """
+    while True:
+        try:
+            yield from read_frames(file_of(fd), compression, start, end)
+        except BrokenFrame as broken:
+            following = next_frame(fd, compression, broken.offset + 1, end)
+            if following is None:
+                raise
+            yield Gap(broken, following)
+            start = following
+        else:
+            return
+
+
+class FrameIndex:
+    """Where the frames of one file begin. Grows with the file; reads heads and no content."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+        self.starts = array("q")
+        self.end = 0
+        """So far the file is known."""
+        self.raw_bytes = 0
+        """Of the plain content up to ``end``."""
+        self.gaps: list[Gap] = []
+        self._growing = threading.Lock()
+
+    def grow(self, fd: int, end: int) -> None:
+        """Look at the frames between what is known and ``end``.
+
+        Raises:
+            BrokenFrame: what stands at the end is torn or damaged; what stands before is known.
+        """
+        with self._growing:
+            while self.end < end:
+                try:
+                    self._hop(fd, end)
+                except BrokenFrame as broken:
+                    following = next_frame(fd, self.compression, broken.offset + 1, end)
+                    if following is None:
+                        raise
+                    self.gaps.append(Gap(broken, following))
+                    self.end = following
+
+    def _hop(self, fd: int, end: int) -> None:
+        codec = codec_of(self.compression)
+        source = Source(file_of(fd), self.end, end)
+        while not source.at_end():
+            begin = source.offset
+            try:
+                raw_bytes = codec.skip(source)
+            except (Cut, Corrupt) as error:
+                raise BrokenFrame(begin, str(error), is_torn=isinstance(error, Cut)) from None
+            self.starts.append(begin)
+            self.raw_bytes += raw_bytes
+            self.end = source.offset
+
+    def head(self, fd: int, number: int, limit_bytes: int) -> bytes:
+        """Return the beginning of a frame's content; empty where it is damaged."""
+        source = Source(file_of(fd), self.starts[number], self.end)
+        head = b""
+        try:
+            for block in codec_of(self.compression).read(source):
+                head += block[: limit_bytes - len(head)]
+                if len(head) == limit_bytes:
+                    break
+        except (Cut, Corrupt):
+            return b""
+        return head
+
+
+def packed_from_end(
+    fd: int, compression: Compression, end: int, limit_bytes: int
+) -> Iterator[bytes]:
+    """Yield the lines of a compressed file, last first, without newlines, frame by frame.
+
+    Damaged frames are passed over. Stops once frames of ``limit_bytes`` were looked at.
+    """
+    index = FrameIndex(compression)
+    with contextlib.suppress(BrokenFrame):
+        index.grow(fd, end)
+    for number in range(len(index.starts) - 1, -1, -1):
+        start = index.starts[number]
+        if end - start > limit_bytes:
+            return
+        following = index.starts[number + 1] if number + 1 < len(index.starts) else index.end
+        with contextlib.suppress(BrokenFrame):
+            content = b"".join(read_frames(file_of(fd), compression, start, following))
+            yield from reversed(content.splitlines())
