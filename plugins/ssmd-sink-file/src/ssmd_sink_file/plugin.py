@@ -1,4 +1,4 @@
-"""Registers the local archive. Light: opens nothing, imports no file or thread machinery."""
+"""Registers archives on disk and in object storage. Light: opens nothing, imports no machinery."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 from ssmd_core.plugins import StorageType, hookimpl
 from ssmd_sink_file.config import LocalConfig
+from ssmd_sink_file.object_config import AbfsConfig, AnyConfig, GsConfig, ObjectConfig, S3Config
 
 if TYPE_CHECKING:
     from ssmd_core.sink import Storage, StorageContext
 
 
-def _open(context: StorageContext, config: LocalConfig) -> Storage:
+def _open(context: StorageContext, config: LocalConfig | ObjectConfig) -> Storage:
+    if isinstance(config, ObjectConfig):
+        from ssmd_sink_file.objects import ObjectStorage  # noqa: PLC0415  a plugin stays light
+
+        return ObjectStorage(context, config)
     from ssmd_sink_file.sink import LocalStorage  # noqa: PLC0415  a plugin module stays light
 
     return LocalStorage(context, config)
@@ -20,12 +25,36 @@ def _open(context: StorageContext, config: LocalConfig) -> Storage:
 
 @hookimpl
 def ssmd_storages() -> Iterator[StorageType]:
-    """Yield the archive on local disk."""
+    """Yield the archive on local disk, and those in object storage."""
     yield StorageType(
         name="local",
         api_version=1,
-        config=LocalConfig,
+        config=AnyConfig,
         open=_open,
         summary="JSON lines in day directories on local disk",
+        stability="beta",
+    )
+    yield StorageType(
+        name="s3",
+        api_version=1,
+        config=S3Config,
+        open=_open,
+        summary="Compressed parts in S3 or a store that speaks its language",
+        stability="beta",
+    )
+    yield StorageType(
+        name="gs",
+        api_version=1,
+        config=GsConfig,
+        open=_open,
+        summary="Compressed parts in Google Cloud Storage",
+        stability="beta",
+    )
+    yield StorageType(
+        name="abfs",
+        api_version=1,
+        config=AbfsConfig,
+        open=_open,
+        summary="Compressed parts in Azure Blob Storage",
         stability="beta",
     )
