@@ -17,6 +17,8 @@ from ssmd_core.config.models import (
     EnvFile,
     FeedFile,
     FeedVersion,
+    StorageHead,
+    TransportHead,
     endpoint_fault,
     protocol_fault,
 )
@@ -31,6 +33,12 @@ _ENV_SPELLINGS: Mapping[KeyPath, Mapping[str, str]] = {
     ("transport",): {"type": "transport_type"},
     ("storage",): {"type": "storage_type"},
 }
+_HEADS: Mapping[str, tuple[str, ...]] = {
+    "settings": (),
+    "transport": tuple(TransportHead.model_fields),
+    "storage": tuple(StorageHead.model_fields),
+}
+"""Keys of each section that are the host's own; the rest is its plugin's."""
 _SINGLES = ("name", "feed", "schema", "transport", "storage", "keys")
 """Keys of the environment file that ``SSMD_KEY``, without ``__``, overrides whole."""
 
@@ -48,9 +56,9 @@ class Loaded:
     settings: Section
     """The feed plugin's own section."""
     transport: Section
-    """Without ``transport_type``."""
+    """Without what is the host's, such as ``transport_type``."""
     storage: Section | None
-    """Without ``storage_type``; None where the file has no ``storage``."""
+    """Without what is the host's; None where the file has no ``storage``."""
     warnings: tuple[str, ...]
 
 
@@ -88,8 +96,8 @@ def load_files(
         version=version,
         env=env,
         settings=_part(feed_root, "settings"),
-        transport=_part(env_root, "transport", "transport_type"),
-        storage=None if env.storage is None else _part(env_root, "storage", "storage_type"),
+        transport=_part(env_root, "transport"),
+        storage=None if env.storage is None else _part(env_root, "storage"),
         warnings=tuple(warnings),
     )
 
@@ -195,9 +203,9 @@ def _head(
 def _own(root: Section, parts: tuple[str, ...]) -> Section:
     """Return the file with only those overrides that the host can place."""
     kept = [item for item in root.overrides if not _belongs_to_plugin(item, parts)]
-    foreign = {item.tokens[0] for item in root.overrides if item not in kept}
+    given = {item.tokens[0] for item in root.overrides if len(item.tokens) > 1}
     data = dict(root.data)
-    if "storage" in foreign and data.get("storage") is None:
+    if "storage" in given and data.get("storage") is None:
         # A path given by a variable alone asks for the archive that needs no more than it.
         data["storage"] = {"storage_type": "local"}
     return replace(root, data=data, overrides=tuple(kept))
@@ -205,13 +213,13 @@ def _own(root: Section, parts: tuple[str, ...]) -> Section:
 
 def _belongs_to_plugin(override: Override, parts: tuple[str, ...]) -> bool:
     head, *rest = override.tokens
-    return head in parts and bool(rest) and rest[0] != f"{head}_type"
+    return head in parts and bool(rest) and rest[0] not in _HEADS[head]
 
 
-def _part(root: Section, key: str, head: str = "") -> Section:
-    """Return a plugin's section of the file, without the key that selects the plugin."""
+def _part(root: Section, key: str) -> Section:
+    """Return a plugin's section of the file, without the keys that are the host's."""
     inner = root.data.get(key)
-    data = {name: value for name, value in (inner or {}).items() if name != head}
+    data = {name: value for name, value in (inner or {}).items() if name not in _HEADS[key]}
     overrides = [item.within(1) for item in root.overrides if _belongs_to_plugin(item, (key,))]
     return replace(root, path=(key,), data=data, overrides=tuple(overrides))
 

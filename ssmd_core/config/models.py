@@ -134,6 +134,9 @@ class StorageHead(Strict):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     storage_type: Filled
+    on_archive_failure: Literal["publish", "pause"] = "publish"
+    """What follows when the archive refuses frames for longer than memory holds: the oldest
+    are dropped and the bus goes on, or reading pauses."""
 
 
 class Keys(Strict):

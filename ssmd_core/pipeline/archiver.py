@@ -16,6 +16,8 @@ __all__ = ["Archiver"]
 
 _FRAME_COST = 64
 """Bytes that a frame held in memory costs beside its data."""
+_SLACK = 4
+"""Where reading pauses at the bound, a quarter more is kept: what was on its way still comes."""
 
 
 class Archiver:
@@ -25,7 +27,9 @@ class Archiver:
         storage: where they go.
         metrics: where they are counted.
         report: the ledger.
+        acknowledged: says how many frames of a batch the bus has, whatever the archive lacks.
         held_limit_bytes: how much may wait; past it the oldest are dropped and declared.
+        pauses: past the bound reading is to pause, so that nothing need be dropped.
     """
 
     def __init__(
@@ -33,12 +37,17 @@ class Archiver:
         storage: Storage,
         metrics: Metrics,
         report: Callable[..., Any],
+        *,
+        acknowledged: Callable[[Batch], int],
         held_limit_bytes: int = 16 * 1024 * 1024,
+        pauses: bool = False,
     ) -> None:
         self._storage = storage
         self._metrics = metrics
         self._report = report
+        self._acknowledged = acknowledged
         self._limit = held_limit_bytes
+        self._pauses = pauses
         self._held: deque[Batch] = deque()
         self._held_bytes = 0
         self._failed = ""
@@ -46,10 +55,11 @@ class Archiver:
         self.head_ts = 0
         """Receipt time of the last frame in the archive."""
         self.lost = 0
-        """Frames dropped from memory, never archived."""
+        """Frames dropped from memory: not archived, and not acknowledged by the bus then."""
         self._dropped_from = 0
         self._dropped_to = 0
         self._dropped = 0
+        self._dropped_acknowledged = 0
 
     @property
     def failing(self) -> str:
@@ -66,10 +76,18 @@ class Archiver:
         """Receipt time of the first frame that waits in memory."""
         return self._held[0].first_ts if self._held else None
 
-    def append(self, batch: Batch) -> None:
-        """Archive a batch, behind what waits."""
-        if self._held or not self._try(batch):
-            self._hold(batch)
+    def wants_pause(self, *, paused: bool) -> bool:
+        """Say whether reading should pause: what waits has reached the bound, or still waits."""
+        if not self._held or not self._pauses:
+            return False
+        return paused or self._held_bytes >= self._limit
+
+    def append(self, batch: Batch) -> bool:
+        """Archive a batch, behind what waits; say whether any wait."""
+        if not self._held and self._try(batch):
+            return False
+        self._hold(batch)
+        return True
 
     def retry(self) -> None:
         """Try again what waits. Called on a timer."""
@@ -111,7 +129,8 @@ class Archiver:
     def _hold(self, batch: Batch) -> None:
         self._held.append(batch)
         self._held_bytes += _cost(batch)
-        while self._held_bytes > self._limit and len(self._held) > 1:
+        limit = self._limit + self._limit // _SLACK if self._pauses else self._limit
+        while self._held_bytes > limit and len(self._held) > 1:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
@@ -120,7 +139,9 @@ class Archiver:
         self._dropped_from = self._dropped_from or batch.first_ts
         self._dropped_to = batch.last_ts
         self._dropped += len(batch.frames)
-        self.lost += len(batch.frames)
+        acknowledged = self._acknowledged(batch)
+        self._dropped_acknowledged += acknowledged
+        self.lost += len(batch.frames) - acknowledged
         self._metrics.dropped.add("archive_failed", len(batch.frames))
 
     def _declare_dropped(self) -> None:
@@ -130,10 +151,12 @@ class Archiver:
                 sink="storage",
                 reason="the archive refused frames for longer than memory holds",
                 frames=self._dropped,
+                acknowledged=self._dropped_acknowledged,
                 from_ts=iso(self._dropped_from),
                 to_ts=iso(self._dropped_to),
             )
             self._dropped = self._dropped_from = self._dropped_to = 0
+            self._dropped_acknowledged = 0
 
 
 def _cost(batch: Batch) -> int:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 import anyio
 import structlog
 
-from ssmd_core.feed import ConnectionPlan, Feed, WebSocketFeed
-from ssmd_core.feed.reading import read_frames
-from ssmd_core.pipeline.encoding import Encoding
+from ssmd_core.clock import iso
+from ssmd_core.metrics import Metrics
+from ssmd_core.pipeline.encoding import BACKFILL, CATCHUP, Encoding
+from ssmd_core.pipeline.guard import Guarded
+from ssmd_core.pipeline.log import LogReader
 from ssmd_core.pipeline.publisher import Publisher
-from ssmd_core.records import Batch
-from ssmd_core.sink import Message, Storage, Transport
+from ssmd_core.pipeline.resume import Known, ask, place_below
+from ssmd_core.records import Batch, Stream
+from ssmd_core.sink import Message, Storage
 
 __all__ = ["CatchUp", "Log"]
 
 _logger = structlog.get_logger("ssmd.catchup")
 _RETRY_SECONDS = 1.0
+_UNTOLD = (
+    "the cursor was damaged and the bus cannot say how far it came: what it missed before this "
+    "start stands in the archive only"
+)
 
 
 class Log(Protocol):
@@ -40,22 +47,32 @@ class CatchUp:
 
     def __init__(
         self,
-        feed: WebSocketFeed | Feed,
         storage: Storage,
-        transport: Transport,
+        bus: Guarded,
         *,
         log: Log,
+        reader: LogReader,
         publisher: Publisher,
         encoding: Encoding,
-        now_ns: Callable[[], int],
+        metrics: Metrics,
+        report: Callable[..., None],
     ) -> None:
-        self._feed = feed
         self._storage = storage
-        self._transport = transport
+        self._bus = bus
         self._log = log
+        self._reader = reader
         self._publisher = publisher
         self._encoding = encoding
-        self._session = _Reading(feed, now_ns)
+        self._metrics = metrics
+        self._report = report
+        self._head_ts = 0
+        """Where the archive ended at the start."""
+        self._known = Known(None)
+        self._starting = False
+        self.seeking = False
+        """Whether nobody knows yet how far the bus came: no cursor may be kept."""
+        self.failing = ""
+        """Why the archive cannot be read, or empty."""
         self._awake = anyio.Event()
         self._published = 0
 
@@ -63,12 +80,43 @@ class CatchUp:
         """Look again whether there is something to do."""
         self._awake.set()
 
+    def resume(self, position: int | None, head_ts: int) -> None:
+        """Begin behind, after a start: ask the bus first what it has beyond the cursor.
+
+        Args:
+            position: the cursor; None where it is damaged.
+            head_ts: where the archive ends.
+        """
+        self._starting, self.seeking, self._head_ts = True, position is None, head_ts
+        self._publisher.resume_from(head_ts if position is None else position)
+
     async def run(self) -> None:
         """Work until cancelled."""
+        if self._starting:
+            await self._find_place()
         while True:
             if self._publisher.behind_from is not None:
                 await self._work()
             await self._sleep()
+
+    # ── after a start ────────────────────────────────────────────────────────────
+
+    async def _find_place(self) -> None:
+        """Learn what the bus has already: its memory of ids is shorter than an outage."""
+        if self.seeking:
+            found = await ask(self._bus, None, sleep=self._sleep)
+            place = place_below(found, self._head_ts)
+            self.seeking = False
+            if place is None:
+                self._report("sink_failed", sink="transport", reason=_UNTOLD)
+                return  # what came since the start the bus cannot have
+            self._publisher.resume_from(place)
+            self._report("sink_recovered", sink="transport", resumed_from=iso(place))
+        self._known = Known(await ask(self._bus, self._publisher.behind_from, sleep=self._sleep))
+        if self._known:
+            _logger.info("the bus has messages beyond the cursor", messages=len(self._known))
+
+    # ── behind ───────────────────────────────────────────────────────────────────
 
     async def _work(self) -> None:
         self._published = 0
@@ -76,8 +124,12 @@ class CatchUp:
             try:
                 await self._read_to_head(self._publisher.behind_from)
             except Exception as error:  # noqa: BLE001  the log is the only source: ask it again
-                _logger.warning("cannot read the archive, trying again", why=repr(error))
+                if not self.failing:
+                    _logger.warning("cannot read the archive, trying again", why=repr(error))
+                self.failing = str(error) or repr(error)
                 await anyio.sleep(_RETRY_SECONDS)
+            else:
+                self.failing = ""
         if self._published:
             _logger.info("caught up from the archive, live again", messages=self._published)
 
@@ -87,34 +139,40 @@ class CatchUp:
         async for batch in self._storage.read(position, head):
             await self._give_lines(lines, batch.first_ts)
             await self._give(self._messages(batch))
-            self._publisher.behind_from = batch.last_ts
+            self._publisher.advanced_to(batch.last_ts, sum(map(len, batch.frames)))
+            self._known.forget()
         await self._give_lines(lines, head + 1)
         # From here to the return nothing waits, so no frame can slip between.
         if self._log.head_ts == head and not self._log.held:
             self._publisher.caught_up()
+            self._known = Known(None)
             return
-        self._publisher.behind_from = max(self._publisher.behind_from or 0, head)
+        self._publisher.advanced_to(head)
         if self._log.head_ts == head:
             await self._sleep()
 
     async def _give_lines(self, lines: _Lines, before: int) -> None:
         """Give the ledger lines whose place is before a frame."""
         while (due := await lines.take(before)) is not None:
-            await self._give([self._encoding.status(*due, "catchup")])
+            await self._give([self._encoding.status(*due, CATCHUP)])
 
     def _messages(self, batch: Batch) -> list[Message]:
-        parsed, _ = read_frames(self._feed, batch.frames, batch.raw, self._session)
-        return self._encoding.messages(batch, parsed, "catchup")
+        origin = BACKFILL if batch.stream is Stream.REST else CATCHUP
+        return self._encoding.messages(batch, self._reader.read(batch), origin)
 
     async def _give(self, messages: Sequence[Message]) -> None:
+        due = self._known.without(messages) if self._known else messages
+        self._metrics.duplicates += len(messages) - len(due)
         given = 0
-        while given < len(messages):
-            room = self._transport.room()
+        while given < len(due):
+            room = self._bus.room()
             if room <= 0:
                 await self._sleep()
                 continue
-            part = messages[given : given + room]
-            self._transport.publish(part)
+            part = due[given : given + room]
+            if self._bus.publish(part):
+                await anyio.sleep(_RETRY_SECONDS)
+                continue
             given += len(part)
             self._published += len(part)
         # A long catch-up must not starve the loop that captures.
@@ -143,18 +201,3 @@ class _Lines:
             return None
         due, self._next = self._next, None
         return due
-
-
-class _Reading:
-    """The session that a feed sees while its frames are read back."""
-
-    def __init__(self, feed: WebSocketFeed | Feed, now_ns: Callable[[], int]) -> None:
-        self.plan = ConnectionPlan()
-        self.channels: Mapping[Hashable, str] = {}
-        self.state: Any = feed.new_state(self.plan)
-        self.now_ns = now_ns
-        self._requests = 0
-
-    def next_id(self) -> int:
-        self._requests += 1
-        return self._requests

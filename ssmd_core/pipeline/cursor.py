@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import anyio
 import anyio.to_thread
 import structlog
 
@@ -10,6 +13,9 @@ from ssmd_core.sink import Storage
 __all__ = ["Cursor"]
 
 _NAME = "cursor"
+_DAMAGED = "cursor-damaged"
+_VALUE = re.compile(rb"[0-9]{19}\n?")
+"""Nanoseconds since 1970 have 19 digits from 2001 to 2286: fewer are a torn value."""
 _log = structlog.get_logger("ssmd.cursor")
 
 
@@ -18,7 +24,9 @@ class Cursor:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._kept = 0
+        self._saving = anyio.Lock()
+        self.kept = 0
+        """What stands beside the archive."""
 
     def load(self, head_ts: int) -> int | None:
         """Return how far the bus had come when the last run ended; None at the first start.
@@ -28,21 +36,31 @@ class Cursor:
 
         Raises:
             StorageFailed: it is there and cannot be read.
-            ValueError: it holds no time.
+            ValueError: it holds no time; what it holds is kept as ``cursor-damaged``.
         """
-        kept = self._storage.load(_NAME)
-        if kept is None:
+        found = self._storage.load(_NAME)
+        if found is None:
             return None
-        self._kept = min(int(kept), head_ts)
-        return self._kept
+        if not _VALUE.fullmatch(found):
+            self._set_aside(found)
+            raise ValueError(f"the cursor holds {len(found)} bytes that are no time")
+        self.kept = min(int(found), head_ts)
+        return self.kept
 
     async def save(self, position: int) -> None:
         """Keep a position; one that did not move is not written again."""
-        if position <= self._kept:
-            return
+        async with self._saving:
+            if position <= self.kept:
+                return
+            try:
+                await anyio.to_thread.run_sync(self._storage.save, _NAME, str(position).encode())
+            except Exception as error:  # noqa: BLE001  also a stranger's storage is asked again
+                _log.warning("the cursor could not be kept", why=str(error) or repr(error))
+                return
+            self.kept = position
+
+    def _set_aside(self, found: bytes) -> None:
         try:
-            await anyio.to_thread.run_sync(self._storage.save, _NAME, str(position).encode())
-        except Exception as error:  # noqa: BLE001  also a stranger's storage is asked again
-            _log.warning("the cursor could not be kept", why=str(error) or repr(error))
-            return
-        self._kept = position
+            self._storage.save(_DAMAGED, found)
+        except Exception as error:  # noqa: BLE001  it only helps to understand what happened
+            _log.warning("the damaged cursor could not be set aside", why=str(error) or repr(error))

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from ssmd_core.errors import RecordError
 from ssmd_core.feed import Parsed
 from ssmd_core.metrics import Metrics
-from ssmd_core.records import Batch, Record
+from ssmd_core.pipeline.seen import Seen
+from ssmd_core.records import Batch, Record, Stream
 from ssmd_core.sink import Encoder, Message
 
-__all__ = ["STATUS", "Encoding"]
+__all__ = ["BACKFILL", "CATCHUP", "STATUS", "Encoding"]
 
 STATUS = "status"
 """The kind of ledger lines on the bus."""
+CATCHUP = "catchup"
+"""The origin of what is read from the log."""
+BACKFILL = "backfill"
+"""The origin of what was fetched."""
 
 
 class Encoding:
@@ -31,18 +36,29 @@ class Encoding:
         self._metrics = metrics
         self._kinds = encoder.kinds
         self._schema = encoder.label
+        self._seen = Seen()
 
     def messages(self, batch: Batch, parsed: Sequence[Parsed], origin: str = "") -> list[Message]:
-        """Return the messages of a batch in order. What the schema has no struct for is left."""
+        """Return the messages of a batch in order. What the schema has no struct for is left.
+
+        Of what was fetched (``origin`` backfill) what was seen before is left, too.
+        """
         out: list[Message] = []
+        kinds, encode, schema = self._kinds, self._encoder.encode, self._schema
+        note = self._seen.note if origin != BACKFILL else _forget
         for index, said in enumerate(parsed):
             for further, record in enumerate(said.records):
-                if record.kind not in self._kinds:
+                if record.kind not in kinds:
                     continue
                 ts = batch.first_ts + index
                 try:
-                    payload = self._encoder.encode(record, ts)
-                    message_id = self._id(record, ts, further)
+                    payload = encode(record, ts)
+                    key = record.key
+                    if key is not None:
+                        message_id = f"{self._feed}:{record.kind}:{key}"
+                        note(message_id)
+                    else:
+                        message_id = self._place(ts, further)
                 except RecordError as error:
                     self._metrics.unpublishable.add(str(error))
                     continue
@@ -50,19 +66,45 @@ class Encoding:
                     self._metrics.unpublishable.add(f"encoder failed: {type(error).__name__}")
                     continue
                 out.append(
-                    Message(
-                        record.kind, record.ticker, payload, message_id, ts, self._schema, origin
-                    )
+                    Message(record.kind, record.ticker, payload, message_id, ts, schema, origin)
                 )
-        return out
+        return self._fresh(out) if origin == BACKFILL else out
 
     def status(self, ts: int, line: bytes, origin: str = "") -> Message:
         """Return a ledger line as a message."""
         return Message(STATUS, "", line, f"{self._feed}:{self._connector}:{ts}", ts, "", origin)
 
-    def _id(self, record: Record, ts: int, further: int) -> str:
-        key = record.key
-        if key is not None:
-            return f"{self._feed}:{record.kind}:{key}"
+    def recall(self, batch: Batch, parsed: Sequence[Parsed]) -> None:
+        """Remember what an earlier run published."""
+        for index, said in enumerate(parsed):
+            for record in said.records:
+                if record.kind in self._kinds and (key := _key(record)) is not None:
+                    message_id = f"{self._feed}:{record.kind}:{key}"
+                    if batch.stream is Stream.REST:
+                        self._seen.note_fetched(message_id, batch.first_ts + index)
+                    else:
+                        self._seen.note(message_id)
+
+    def carries(self, said: Parsed) -> bool:
+        """Say whether anything of a frame goes to the bus."""
+        return any(record.kind in self._kinds for record in said.records)
+
+    def _place(self, ts: int, further: int) -> str:
         name = f"{self._feed}:{self._connector}:{ts}"
         return f"{name}:{further}" if further else name
+
+    def _fresh(self, messages: list[Message]) -> list[Message]:
+        fresh = self._seen.fresh(messages)
+        self._metrics.duplicates += len(messages) - len(fresh)
+        return fresh
+
+
+def _key(record: Record) -> str | None:
+    try:
+        return record.key
+    except Exception:  # noqa: BLE001  a stranger's record that cannot name itself has no name
+        return None
+
+
+def _forget(_message_id: str) -> None:
+    """Note nothing: what was fetched is noted when it is found fresh."""

@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import structlog
 
-from ssmd_core.clock import NS, Clock, ReceiptClock, iso
-from ssmd_core.feed import Feed, Parsed, WebSocketFeed
-from ssmd_core.metrics import Metrics
+from ssmd_core.clock import NS, iso
+from ssmd_core.feed import Parsed, WebSocketFeed
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
 from ssmd_core.pipeline.cursor import Cursor
-from ssmd_core.pipeline.encoding import STATUS, Encoding
+from ssmd_core.pipeline.durability import Durability
+from ssmd_core.pipeline.encoding import BACKFILL, STATUS
 from ssmd_core.pipeline.faults import Faults
-from ssmd_core.pipeline.ledger import Ledger, Observe
+from ssmd_core.pipeline.guard import Guarded
+from ssmd_core.pipeline.ledger import Ledger
+from ssmd_core.pipeline.log import LogReader
+from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pressure import Pressure
 from ssmd_core.pipeline.publisher import Publisher
-from ssmd_core.records import Batch
-from ssmd_core.sink import Message, Storage, Transport
+from ssmd_core.pipeline.recovery import read_coverage
+from ssmd_core.pipeline.resume import recall
+from ssmd_core.records import Batch, Stream
+from ssmd_core.sink import Message
 
-__all__ = ["Pipeline", "PipelineParts", "Tap"]
+__all__ = ["Pipeline"]
 
 _DAY_NS = 86_400 * NS
 _TICK_SECONDS = 0.25
+_LIVE = Stream.LIVE
+_DAMAGED = (
+    "the cursor is damaged, its bytes are kept as cursor-damaged: the bus is asked how far it came"
+)
 _log = structlog.get_logger("ssmd.pipeline")
-
-Tap = Callable[[Batch, Sequence[Parsed]], None]
-"""Sees each batch after the sinks took it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineParts:
-    """What a pipeline is made of; either sink may be absent."""
-
-    feed: WebSocketFeed | Feed
-    clock: Clock
-    receipt: ReceiptClock
-    metrics: Metrics
-    storage: Storage | None
-    transport: Transport | None
-    encoding: Encoding | None
-    tap: Tap | None = None
-    observe: Observe | None = None
-    """Is told of each ledger event."""
 
 
 class Pipeline:
@@ -56,26 +45,19 @@ class Pipeline:
         self._parts = parts
         self._metrics = parts.metrics
         self.ledger = Ledger(parts.storage, parts.receipt, self._publish_status, parts.observe)
-        self.archiver = (
-            Archiver(parts.storage, parts.metrics, self.ledger.write) if parts.storage else None
-        )
-        self.publisher = (
-            Publisher(
-                parts.transport,
-                parts.metrics,
-                self.ledger.write,
-                archived=parts.storage is not None,
-            )
-            if parts.transport and parts.encoding
-            else None
-        )
-        self._catchup = self._make_catchup()
+        self._reader = LogReader(parts.feed, parts.receipt.now_ns)
+        self.archiver = self._make_archiver()
+        self.bus = Guarded(parts.transport) if parts.transport and parts.encoding else None
+        """The transport, as far as the pipeline trusts it."""
+        self.publisher = self._make_publisher()
+        self.catchup = self._make_catchup()
         self._midnight = 0
         self._cursor = Cursor(parts.storage) if parts.storage and self.publisher else None
         self._faults = Faults()
         self.pressure = self._make_pressure()
         self._carry: Callable[[], None] = _nothing
         self._transport_ok = True
+        self.durability = self._make_durability()
 
     def attach(
         self, *, pause: Callable[[], None], resume: Callable[[], None], carry: Callable[[], None]
@@ -85,25 +67,45 @@ class Pipeline:
         if self.pressure is not None:
             self.pressure.attach(pause=pause, resume=resume)
 
-    def recover(self, last_ts: int) -> None:
-        """Continue where the last run ended: the cursor says what the bus already has."""
-        if self.archiver is None or self._parts.storage is None:
-            return
+    async def recover(self, last_ts: int) -> Mapping[str, int]:
+        """Continue where the last run ended, and close in the ledger what it left open.
+
+        Args:
+            last_ts: where the archive ends; 0 where there is none.
+
+        Returns:
+            Channel → receipt time until which it was captured before this start.
+
+        Raises:
+            StorageFailed: the cursor is there and cannot be read.
+        """
+        storage, feed = self._parts.storage, self._parts.feed
+        if self.archiver is None or storage is None:
+            return {}
         self.archiver.head_ts = last_ts
-        if self.publisher is None:
+        self._resume(last_ts)
+        if not last_ts:
+            return {}
+        coverage = await read_coverage(storage.notes, last_ts)
+        for ending in coverage.endings(last_ts):
+            self.ledger.write("session_closed", **ending, **self.place())
+        if self._parts.encoding is not None:
+            await recall(storage, self._reader, self._parts.encoding, last_ts)
+        plans = feed.connections() if isinstance(feed, WebSocketFeed) else ()
+        return coverage.covered_until(last_ts, {plan.conn for plan in plans})
+
+    def _resume(self, last_ts: int) -> None:
+        """Begin behind, where the cursor says that the bus has not everything."""
+        if self._cursor is None or self.catchup is None:
             return
         try:
-            kept = self._cursor.load(last_ts) if self._cursor else None
+            kept = self._cursor.load(last_ts)
         except ValueError:
-            self.ledger.write(
-                "sink_failed",
-                sink="transport",
-                reason="the cursor is damaged: what the bus missed before this start stands in "
-                "the archive only",
-            )
+            self.catchup.resume(None, last_ts)
+            self.ledger.write("sink_failed", sink="transport", reason=_DAMAGED)
             return
         if kept is not None and kept < last_ts:
-            self.publisher.resume_from(kept)
+            self.catchup.resume(kept, last_ts)
 
     # ── the feed's intake ────────────────────────────────────────────────────────
 
@@ -111,27 +113,37 @@ class Pipeline:
         """Archive, then publish. The hot path."""
         if batch.first_ts >= self._midnight:
             self._turn_day(batch.first_ts)
-        if self.archiver is not None:
-            self.archiver.append(batch)
-        publisher = self.publisher
+        waits = self.archiver is not None and self.archiver.append(batch)
+        publisher, live = self.publisher, batch.stream is _LIVE
         if publisher is not None and self._parts.encoding is not None:
             if publisher.behind_from is None:
-                publisher.submit(self._parts.encoding.messages(batch, parsed))
-            if self.pressure is not None:
-                self.pressure.rise()
-        self._observe_age(batch, parsed)
+                origin = "" if live else BACKFILL
+                messages = self._parts.encoding.messages(batch, parsed, origin)
+                waits = publisher.submit(messages) or waits
+            else:
+                publisher.passed_by(sum(map(len, batch.frames)))
+        if waits and self.pressure is not None:
+            self.pressure.rise()
+        if live:
+            self._observe_age(batch, parsed)
         if self._parts.tap is not None:
             self._parts.tap(batch, parsed)
 
     def report(self, event: str, *, session: str | None, conn: int | None, **fields: Any) -> None:
         """Write one event to the ledger."""
+        if event == "session_opened":
+            fields = {**self._parts.about, **fields}
         self.ledger.write(event, session=session, conn=conn, **fields)
 
     def place(self) -> Mapping[str, Any]:
         """Return where the next frame will stand."""
         if self._parts.storage is None:
             return {}
-        mark = self._parts.storage.mark()
+        try:
+            mark = self._parts.storage.mark()
+        except Exception as error:  # noqa: BLE001  a stranger's storage ends no session
+            _log.warning("the storage cannot say where it stands", why=repr(error))
+            return {}
         return {"file": mark.file, "offset": mark.offset}
 
     def fault(self, batch: Batch, index: int, parsed: Parsed) -> None:
@@ -148,8 +160,8 @@ class Pipeline:
         """The transport has room again."""
         if self.publisher is None:
             return
-        if self.publisher.behind_from is not None and self._catchup is not None:
-            self._catchup.wake()
+        if self.publisher.behind_from is not None and self.catchup is not None:
+            self.catchup.wake()
             return
         self.publisher.pump()
         if self.pressure is not None:
@@ -177,25 +189,25 @@ class Pipeline:
         """Sync, retry, keep the cursor; until cancelled. Calls ``beat`` as a sign of life."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tick, beat)
-            if self._parts.storage is not None:
-                tasks.start_soon(self._keep_durable, self._parts.storage)
-            if self._catchup is not None:
-                tasks.start_soon(self._catchup.run)
+            if self.durability is not None:
+                tasks.start_soon(self.durability.run)
+            if self.catchup is not None:
+                tasks.start_soon(self.catchup.run)
 
     async def drain(self) -> None:
         """Return when everything taken is archived and, while the bus is there, acknowledged."""
         if self.archiver is not None:
             self.archiver.retry()
-        await self.sync()
-        while self.publisher is not None and self._parts.transport is not None:
-            transport = self._parts.transport
+        if self.durability is not None:
+            await self.durability.sync()
+        while self.publisher is not None and self.bus is not None:
             kept = self.archiver is not None or not self.publisher.owes_records()
-            if kept and not transport.connected():
+            if kept and not self.bus.connected():
                 return
             if self.publisher.behind_from is None:
                 self.publisher.pump()
                 if not self.publisher.backlog:
-                    await transport.flush()
+                    await self.bus.flush()
                     return
             await anyio.sleep(0.01)
 
@@ -207,8 +219,15 @@ class Pipeline:
         if self.archiver is not None:
             self.archiver.close()
         self.ledger.flush()
-        await self._save_cursor()
+        if self.durability is not None:
+            await self.durability.save_place()
         return self.lost
+
+    def acknowledged_ts(self) -> int | None:
+        """Return the receipt time up to which the bus has all; None while it is not known."""
+        if self.publisher is None or (self.catchup is not None and self.catchup.seeking):
+            return None
+        return self.publisher.position(self.head_ts)
 
     @property
     def held(self) -> int:
@@ -229,22 +248,6 @@ class Pipeline:
         frames = self.archiver.lost if self.archiver else 0
         return frames + (self.publisher.lost if self.publisher else 0)
 
-    async def sync(self) -> None:
-        """Make the archive durable; a failure stands in the ledger."""
-        if self._parts.storage is None or self.archiver is None:
-            return
-        try:
-            await self._parts.storage.sync()
-        except Exception as error:  # noqa: BLE001  also a stranger's storage is asked again
-            self.archiver.note_sync(str(error) or repr(error))
-        else:
-            self.archiver.note_sync()
-
-    async def _keep_durable(self, storage: Storage) -> None:
-        while True:
-            await anyio.sleep(storage.sync_seconds)
-            await self.sync()
-
     async def _tick(self, beat: Callable[[], object]) -> None:
         while True:
             await anyio.sleep(_TICK_SECONDS)
@@ -259,10 +262,10 @@ class Pipeline:
             self._tell_faults(now_ns)
             if self.publisher is not None:
                 self.publisher.tell_drops(self._monotonic())
+                self.publisher.trim()
             self._watch_transport()
             if self.pressure is not None:
                 self.pressure.watch()
-            await self._save_cursor()
 
     def _watch_clock(self) -> None:
         step_ns = self._parts.receipt.take_step()
@@ -270,19 +273,14 @@ class Pipeline:
             self.ledger.write("clock_stepped", back_seconds=round(step_ns / NS, 6))
 
     def _watch_transport(self) -> None:
-        transport = self._parts.transport
-        if transport is None or self.publisher is None:
+        if self.bus is None:
             return
-        health = transport.health()
+        health = self.bus.health()
         if health.ok and not self._transport_ok:
             self.ledger.write("sink_recovered", sink="transport")
         elif not health.ok and self._transport_ok:
             self.ledger.write("sink_failed", sink="transport", reason=health.reason)
         self._transport_ok = health.ok
-
-    async def _save_cursor(self) -> None:
-        if self._cursor is not None and self.publisher is not None:
-            await self._cursor.save(self.publisher.position(self.head_ts))
 
     # ── between ──────────────────────────────────────────────────────────────────
 
@@ -317,35 +315,63 @@ class Pipeline:
         if self.publisher is not None and self._parts.encoding is not None:
             self.publisher.submit_status(self._parts.encoding.status(ts, line))
 
+    def _acknowledged(self, batch: Batch) -> int:
+        """Count the frames of a batch that the bus has, for one that the archive never got."""
+        encoding = self._parts.encoding
+        if self.publisher is None or encoding is None:
+            return 0
+        upto = self.publisher.position(batch.last_ts)
+        if upto < batch.first_ts:
+            return 0
+        parsed = self._reader.read(batch)[: upto - batch.first_ts + 1]
+        return sum(map(encoding.carries, parsed))
+
+    # ── what it is made of ───────────────────────────────────────────────────────
+
+    def _make_archiver(self) -> Archiver | None:
+        parts = self._parts
+        if parts.storage is None:
+            return None
+        return Archiver(
+            parts.storage,
+            parts.metrics,
+            self.ledger.write,
+            acknowledged=self._acknowledged,
+            pauses=parts.pause_on_archive_failure,
+        )
+
+    def _make_durability(self) -> Durability | None:
+        storage = self._parts.storage
+        if storage is None or self.archiver is None:
+            return None
+        return Durability(storage, self.archiver, self._cursor, self, monotonic=self._monotonic)
+
+    def _make_publisher(self) -> Publisher | None:
+        if self.bus is None:
+            return None
+        archived = self.archiver is not None
+        return Publisher(self.bus, self._metrics, self.ledger.write, archived=archived)
+
     def _make_pressure(self) -> Pressure | None:
-        if self.publisher is None:
+        if self.publisher is None and not self._parts.pause_on_archive_failure:
             return None
         return Pressure(
-            self.publisher,
-            self.ledger,
-            self._metrics,
-            archived=self.archiver is not None,
-            monotonic=self._monotonic,
+            self.publisher, self.archiver, self.ledger, self._metrics, monotonic=self._monotonic
         )
 
     def _make_catchup(self) -> CatchUp | None:
-        parts = self._parts
-        if (
-            parts.storage is None
-            or parts.transport is None
-            or parts.encoding is None
-            or self.archiver is None
-            or self.publisher is None
-        ):
+        storage, encoding = self._parts.storage, self._parts.encoding
+        if storage is None or encoding is None or self.bus is None or self.publisher is None:
             return None
         return CatchUp(
-            parts.feed,
-            parts.storage,
-            parts.transport,
+            storage,
+            self.bus,
             log=self,
+            reader=self._reader,
             publisher=self.publisher,
-            encoding=parts.encoding,
-            now_ns=parts.receipt.now_ns,
+            encoding=encoding,
+            metrics=self._metrics,
+            report=self.ledger.write,
         )
 
     def _monotonic(self) -> float:

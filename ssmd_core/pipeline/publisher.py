@@ -14,19 +14,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
-
 from ssmd_core.clock import iso
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import STATUS
-from ssmd_core.sink import Message, Transport
+from ssmd_core.pipeline.guard import Guarded
+from ssmd_core.sink import Message
 
 __all__ = ["Publisher"]
 
-_log = structlog.get_logger("ssmd.publisher")
 _MESSAGE_COST = 400
 """Bytes that a message waiting in memory costs beside its payload."""
 _MAX_LINES_OUT = 4_096
+_MAX_GIVEN = 65_536
 _AWAY = "the bus was away for longer than memory holds, and there is no archive"
 _TELL_SECONDS = 10.0
 _PAUSE_AT_MESSAGES = 8_192
@@ -40,7 +39,7 @@ class Publisher:
     """The queue before one transport, in order, bounded.
 
     Args:
-        transport: where messages go; asked for room first.
+        bus: where messages go; asked for room first.
         metrics: backlog and drops are counted here.
         report: the ledger.
         archived: an archive holds every frame, so that memory may be given up.
@@ -49,14 +48,14 @@ class Publisher:
 
     def __init__(
         self,
-        transport: Transport,
+        bus: Guarded,
         metrics: Metrics,
         report: Callable[..., Any],
         *,
         archived: bool,
         limit_bytes: int | None = None,
     ) -> None:
-        self._transport = transport
+        self._bus = bus
         self._metrics = metrics
         self._report = report
         self._archived = archived
@@ -67,7 +66,9 @@ class Publisher:
         self._lines: deque[Message] = deque(maxlen=_MAX_LINES_OUT)
         """Ledger lines that an overflow left over."""
         self._lines_out: deque[int] = deque(maxlen=_MAX_LINES_OUT)
-        """``ts`` of ledger lines given to the transport: losing one is no loss of data."""
+        """``ts`` of ledger lines submitted: losing one is no loss of data."""
+        self._given: deque[tuple[int, int]] = deque(maxlen=_MAX_GIVEN)
+        """Without an archive: last ``ts`` and length of what was handed to the bus."""
         self.behind_from: int | None = None
         """None while live; else the receipt time up to which the bus has been given all."""
         self.lost = 0
@@ -79,37 +80,39 @@ class Publisher:
 
     # ── in ───────────────────────────────────────────────────────────────────────
 
-    def submit(self, messages: Sequence[Message]) -> None:
-        """Publish live messages, or queue them behind what waits."""
+    def submit(self, messages: Sequence[Message]) -> bool:
+        """Publish live messages, or queue them behind what waits; say whether any wait."""
         if not messages or self.behind_from is not None:
-            return
-        if not self._queue and not self._lines and len(messages) <= self._transport.room():
+            return False
+        if not self._queue and not self._lines and len(messages) <= self._bus.room():
             self._give(messages)
-            return
+            return False
         self._queue.extend(messages)
         self._queue_bytes += sum(len(m.payload) + _MESSAGE_COST for m in messages)
         self.pump()
         if self._queue_bytes > self._limit:
             self._overflow()
-        self._metrics.backlog_bytes = self._queue_bytes
+        return bool(self._queue)
 
     def submit_status(self, message: Message) -> None:
         """Publish a ledger line; behind, the log brings it."""
         if self.behind_from is None:
+            self._lines_out.append(message.ts)
             self.submit([message])
 
     def pump(self) -> None:
         """Give the transport what it has room for."""
-        while self._lines and (room := self._transport.room()) > 0:
+        while self._lines and (room := self._bus.room()) > 0:
             self._give([self._lines.popleft() for _ in range(min(room, len(self._lines)))])
         while self._queue:
-            room = min(self._transport.room(), len(self._queue))
+            room = min(self._bus.room(), len(self._queue))
             if room <= 0:
                 break
             part = [self._queue.popleft() for _ in range(room)]
             self._queue_bytes -= sum(len(m.payload) + _MESSAGE_COST for m in part)
             self._give(part)
-        self._metrics.backlog_bytes = self._queue_bytes
+        if self.behind_from is None:
+            self._metrics.backlog_bytes = self._queue_bytes
         if not self._queue:
             self._declare_dropped()
 
@@ -117,9 +120,9 @@ class Publisher:
 
     def wants_pause(self, *, paused: bool) -> bool:
         """Say whether reading should pause: the bus is there, but slower than the venue."""
-        if not self._transport.connected() or self.behind_from is not None:
+        if len(self._queue) <= (_RESUME_AT_MESSAGES if paused else _PAUSE_AT_MESSAGES):
             return False
-        return len(self._queue) > (_RESUME_AT_MESSAGES if paused else _PAUSE_AT_MESSAGES)
+        return self.behind_from is None and self._bus.connected()
 
     def position(self, head_ts: int) -> int:
         """Return the receipt time up to which everything is acknowledged, for the cursor."""
@@ -128,7 +131,7 @@ class Publisher:
             places.append(self.behind_from)
         if self._queue:
             places.append(self._oldest_waiting() - 1)
-        unacked = self._transport.oldest_unacked()
+        unacked = self._bus.oldest_unacked()
         if unacked is not None:
             places.append(unacked - 1)
         return min(places)
@@ -145,13 +148,21 @@ class Publisher:
     def fall_behind(self) -> None:
         """Give memory up; the log goes on from the oldest message that waits."""
         if self._queue:
-            self.behind_from = self._oldest_waiting() - 1
-            self._queue.clear()
-            self._queue_bytes = self._metrics.backlog_bytes = 0
+            self._go_behind(self._oldest_waiting() - 1)
+
+    def passed_by(self, size_bytes: int) -> None:
+        """Take note of frames that came and are left to the log."""
+        self._metrics.backlog_bytes += size_bytes
+
+    def advanced_to(self, position: int, size_bytes: int = 0) -> None:
+        """Take note of how far the log was given to the bus, and of how much that was."""
+        self.behind_from = max(position, self.behind_from or 0)
+        self._metrics.backlog_bytes = max(0, self._metrics.backlog_bytes - size_bytes)
 
     def caught_up(self) -> None:
         """Go on live."""
         self.behind_from = None
+        self._metrics.backlog_bytes = 0
 
     def owes_records(self) -> bool:
         """Say whether anything but ledger lines waits or is not acknowledged."""
@@ -164,6 +175,12 @@ class Publisher:
         if self._dropped and now - self._told_at >= _TELL_SECONDS:
             self._told_at = now
             self._declare_dropped()
+
+    def trim(self) -> None:
+        """Forget what is acknowledged. Called on a timer."""
+        oldest = self._bus.oldest_unacked() if self._given else None
+        while self._given and (oldest is None or self._given[0][0] < oldest):
+            self._given.popleft()
 
     def close(self) -> None:
         """Count what is given up at the end."""
@@ -179,25 +196,44 @@ class Publisher:
         # Not the first: a ledger line may stand before frames that are older.
         return min(message.ts for message in self._queue)
 
+    def _go_behind(self, position: int) -> None:
+        self.behind_from = position
+        self._queue.clear()
+        self._queue_bytes = 0
+
     def _unacked_records(self) -> int:
-        oldest = self._transport.oldest_unacked()
+        """Count what was handed to the bus and is not acknowledged, ledger lines apart.
+
+        The transport's own count, where it keeps one; else what was given since the oldest
+        that is not acknowledged, which some later acknowledgement may have reduced.
+        """
+        oldest = self._bus.oldest_unacked()
         if oldest is None:
             return 0
-        lines = sum(ts >= oldest for ts in self._lines_out)
-        return max(0, self._metrics.unacked - lines)
+        waiting = {m.ts for m in (*self._queue, *self._lines) if m.kind == STATUS}
+        lines = sum(ts >= oldest and ts not in waiting for ts in self._lines_out)
+        given = sum(count for last_ts, count in self._given if last_ts >= oldest)
+        return max(0, (self._metrics.unacked or given) - lines)
 
     def _give(self, messages: Sequence[Message]) -> None:
-        self._lines_out.extend(message.ts for message in messages if message.kind == STATUS)
-        try:
-            self._transport.publish(messages)
-        except Exception as error:  # noqa: BLE001  a stranger's transport costs no connection
-            _log.exception("the transport failed to take messages", count=len(messages))
-            records = [message for message in messages if message.kind != STATUS]
-            if not records:
-                return  # a ledger line about a lost ledger line would never end
-            self._metrics.dropped.add("transport_error", len(records))
-            self.lost += 0 if self._archived else len(records)
-            self._report("dropped", sink="transport", reason=repr(error), messages=len(records))
+        if not self._archived:
+            self._given.append((messages[-1].ts, len(messages)))
+        fault = self._bus.publish(messages)
+        if fault:
+            self._not_given(messages, fault)
+
+    def _not_given(self, messages: Sequence[Message], fault: str) -> None:
+        if self._archived:
+            # The log has them all: it is read again until the transport takes them.
+            self._go_behind(min(m.ts for m in (*messages, *self._queue)) - 1)
+            return
+        self._given.pop()
+        records = [message for message in messages if message.kind != STATUS]
+        if not records:
+            return  # a ledger line about a lost ledger line would never end
+        self._metrics.dropped.add("transport_error", len(records))
+        self.lost += len(records)
+        self._report("dropped", sink="transport", reason=fault, messages=len(records))
 
     def _overflow(self) -> None:
         if self._archived:
@@ -205,6 +241,7 @@ class Publisher:
             return
         while self._queue_bytes > self._limit:
             self._drop_oldest()
+        self._metrics.backlog_bytes = self._queue_bytes
 
     def _drop_oldest(self) -> None:
         message = self._queue.popleft()

@@ -23,7 +23,8 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.identity import connector_id
 from ssmd_core.pipeline.ledger import Observe
-from ssmd_core.pipeline.pipeline import Pipeline, PipelineParts, Tap
+from ssmd_core.pipeline.parts import PipelineParts, Tap
+from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.service.address import bind
 from ssmd_core.service.http import serve
 from ssmd_core.service.monitored import Readiness
@@ -168,10 +169,17 @@ class Connector:
                 encoding=encoding,
                 tap=self._tap,
                 observe=self._observe,
+                about={
+                    "environment": self._plan.environment,
+                    "connector": self._connector_id,
+                    "plugin": self._plan.plugin,
+                },
+                pause_on_archive_failure=self._plan.pause_on_archive_failure,
             )
         )
-        pipeline.recover(last_ts)
-        host = self._host = self._make_host(pipeline)
+        self._phase = "reading back where the last run ended"
+        covered_until = await pipeline.recover(last_ts)
+        host = self._host = self._make_host(pipeline, covered_until)
         pipeline.attach(pause=host.pause, resume=host.resume, carry=host.carry)
 
     async def _capture(
@@ -273,12 +281,16 @@ class Connector:
         await self._transport.open()
         return Encoding(encoder, plan.name, self._connector_id, self.metrics)
 
-    def _make_host(self, pipeline: Pipeline) -> FeedHost | FeedRunner:
+    def _make_host(
+        self, pipeline: Pipeline, covered_until: Mapping[str, int]
+    ) -> FeedHost | FeedRunner:
         parts = HostParts(
             intake=pipeline, receipt=self._receipt, clock=self._clock, metrics=self.metrics
         )
         feed = self._plan.feed
-        return FeedHost(feed, parts) if isinstance(feed, WebSocketFeed) else FeedRunner(feed, parts)
+        if isinstance(feed, WebSocketFeed):
+            return FeedHost(feed, parts, covered_until)
+        return FeedRunner(feed, parts)
 
     async def _keep_transport(self, transport: Transport) -> None:
         """Run the transport's own work; one that fails is started again, never forgotten."""
@@ -358,7 +370,6 @@ class Connector:
             host=self._host,
             pipeline=self._pipeline,
             storage=self._storage,
-            transport=self._transport,
         )
 
 

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssmd_core import __version__
-from ssmd_core.clock import iso
+from ssmd_core.clock import NS, iso
 from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.metrics import Histogram, Metrics
 from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.service.monitored import Readiness
-from ssmd_core.sink import Storage, Transport
+from ssmd_core.sink import Storage
 
 if TYPE_CHECKING:
     from ssmd_core.service.plan import RunPlan
@@ -33,7 +33,6 @@ class Parts:
     host: FeedHost | FeedRunner | None
     pipeline: Pipeline | None
     storage: Storage | None
-    transport: Transport | None
 
 
 def readiness(parts: Parts) -> Readiness:
@@ -71,25 +70,30 @@ def _archive_reasons(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
     archiver = pipeline.archiver
     if parts.storage is None or archiver is None:
         return
-    health = parts.storage.health()
-    why = archiver.failing or ("" if health.ok else health.reason)
+    why = archiver.failing or _fault(parts.storage)
     if why:
         yield f"archive: {why}; {archiver.held} frames wait in memory"
+    hanging = pipeline.durability.hanging() if pipeline.durability is not None else ""
+    if hanging:
+        yield f"archive: {hanging}: the disk does not answer"
 
 
 def _bus_reasons(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
-    if parts.transport is None:
+    if pipeline.bus is None:
         return
-    health = parts.transport.health()
+    health = pipeline.bus.health()
     if not health.ok:
         yield f"bus: {health.reason}; {_backlog(parts, pipeline)}"
+    elif pipeline.catchup is not None and pipeline.catchup.failing:
+        why = pipeline.catchup.failing
+        yield f"bus: cannot catch up, reading the archive fails: {why}; {_backlog(parts, pipeline)}"
 
 
 def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.pressure is not None and pipeline.pressure.paused:
-        yield "reading is paused: the sinks take less than the venue sends"
+    if pipeline.pressure is not None and (why := pipeline.pressure.paused):
+        yield f"reading is paused: {why}"
     publisher = pipeline.publisher
-    if publisher is None or parts.transport is None or not parts.transport.health().ok:
+    if publisher is None or pipeline.bus is None or not pipeline.bus.health().ok:
         return
     if publisher.backlog or publisher.behind_from is not None:
         yield f"bus: {_backlog(parts, pipeline)}, being worked off"
@@ -98,7 +102,8 @@ def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
 def _backlog(parts: Parts, pipeline: Pipeline) -> str:
     publisher = pipeline.publisher
     if publisher is not None and publisher.behind_from is not None:
-        return f"backlog: the archive since {iso(publisher.behind_from)}"
+        since, seconds = publisher.behind_from, (pipeline.head_ts - publisher.behind_from) / NS
+        return f"backlog: {max(0.0, seconds):.1f} s of the archive, since {iso(since)}"
     waiting = publisher.backlog if publisher is not None else 0
     return f"backlog: {waiting + parts.metrics.unacked} messages"
 
@@ -106,8 +111,8 @@ def _backlog(parts: Parts, pipeline: Pipeline) -> str:
 def _storage_status(parts: Parts) -> dict[str, Any] | None:
     if parts.storage is None or parts.plan.storage_type is None:
         return None
-    mark = parts.storage.mark()
-    return {"type": parts.plan.storage_type.name, "file": mark.file, "offset": mark.offset}
+    place = parts.pipeline.place() if parts.pipeline is not None else {}
+    return {"type": parts.plan.storage_type.name, **place}
 
 
 def _transport_status(parts: Parts) -> dict[str, Any]:
@@ -117,10 +122,21 @@ def _transport_status(parts: Parts) -> dict[str, Any]:
     return {
         "type": parts.plan.transport_type.name,
         "schema": f"{schema.name}:{schema.version}" if schema else None,
-        "connected": parts.transport.connected() if parts.transport else None,
+        "connected": parts.pipeline.bus.connected()
+        if parts.pipeline and parts.pipeline.bus
+        else None,
         "backlog_messages": publisher.backlog if publisher else 0,
         "behind_from": None if behind_from is None else iso(behind_from),
     }
+
+
+def _fault(storage: Storage) -> str:
+    """Say why the storage takes nothing, or empty; what a stranger's raises is an answer, too."""
+    try:
+        health = storage.health()
+    except Exception as error:  # noqa: BLE001  see above
+        return f"the storage's `health` raised {error!r}"
+    return "" if health.ok else health.reason
 
 
 def _plain(value: Any) -> Any:

@@ -32,12 +32,16 @@ class RunPlan:
     version: str
     """The version of the feed file in effect."""
     feed_type: FeedType
+    plugin: str
+    """Who provides the feed: ``distribution:type``."""
     feed: WebSocketFeed | Feed
     transport_type: TransportType
     transport_config: Any = field(repr=False)
     storage_type: StorageType | None
     """None: nothing is archived."""
     storage_config: Any = field(repr=False)
+    pause_on_archive_failure: bool
+    """Reading pauses, rather than frames be dropped, when the archive refuses for long."""
     schema_type: SchemaType | None
     """None: nothing is published."""
     warnings: tuple[str, ...]
@@ -91,7 +95,8 @@ def resolve(
         keys=loaded.env.variables(),
         warn=warnings.append,
     )
-    feed = _feed(feed_type, context, settings, registry.origin(feed_type).origin, offline=offline)
+    provider = registry.origin(feed_type)
+    feed = _feed(feed_type, context, settings, provider.origin, offline=offline)
     _check_kind(loaded, feed)
     records = {
         "feed": feed_type,
@@ -105,16 +110,23 @@ def resolve(
         endpoint=loaded.version.endpoint,
         version=loaded.version.version,
         feed_type=feed_type,
+        plugin=f"{provider.distribution}:{feed_type.name}",
         feed=feed,
         transport_type=transport_type,
         transport_config=transport_config,
         storage_type=storage.type if storage else None,
         storage_config=storage_config,
+        pause_on_archive_failure=_pauses(loaded),
         schema_type=schema_type if transport_type.publishes else None,
         warnings=tuple(warnings),
         origins={kind: registry.origin(found).origin for kind, found in records.items() if found},
         environ=environ,
     )
+
+
+def _pauses(loaded: Loaded) -> bool:
+    head = loaded.env.storage
+    return head is not None and head.on_archive_failure == "pause"
 
 
 class _Sections:

@@ -8,8 +8,8 @@ import anyio
 
 from ssmd_core.clock import NS, day_of
 from ssmd_core.errors import StorageFailed
-from ssmd_core.records import Batch, Stream
-from ssmd_core.sink import Health, Mark, Message, Storage, Transport
+from ssmd_core.records import Batch
+from ssmd_core.sink import Health, Mark, Message, Storage, Stored, Transport
 
 __all__ = ["ManualClock", "MemoryStorage", "WindowTransport"]
 
@@ -51,11 +51,13 @@ class MemoryStorage(Storage):
         self.values: dict[str, bytes] = {}
         self.failing = ""
         self.syncs = 0
+        self.released = 0
         self.closed = False
 
     async def open(self) -> int:
         """Return the last ``ts`` kept."""
-        return self.batches[-1].last_ts if self.batches else 0
+        ends = [batch.last_ts for batch in self.batches] + [ts for ts, _ in self.notes_kept]
+        return max(ends, default=0)
 
     def append(self, batch: Batch) -> None:
         """Keep a batch."""
@@ -73,16 +75,14 @@ class MemoryStorage(Storage):
         self.syncs += 1
 
     async def read(self, after: int, upto: int) -> AsyncIterator[Batch]:
-        """Yield the live frames in between, one batch a frame."""
-        for batch in list(self.batches):
-            if batch.stream is not Stream.LIVE:
-                continue
+        """Yield the frames in between, one batch a frame."""
+        for batch in sorted(self.batches, key=lambda batch: batch.first_ts):
             for index, data in enumerate(batch.frames):
                 ts = batch.first_ts + index
                 if after < ts <= upto:
                     raw = frozenset({0}) if index in batch.raw else frozenset()
                     await anyio.lowlevel.checkpoint()
-                    yield Batch(ts, [data], batch.conn, raw)
+                    yield Batch(ts, [data], batch.conn, raw, batch.stream)
 
     async def notes(self, after: int, upto: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield the ledger lines in between."""
@@ -90,6 +90,10 @@ class MemoryStorage(Storage):
             if after < ts <= upto:
                 await anyio.lowlevel.checkpoint()
                 yield ts, line
+
+    def release(self, upto: int) -> None:
+        """Note what is let go of."""
+        self.released = upto
 
     def mark(self) -> Mark:
         """Return the number of frames as the offset."""
@@ -127,11 +131,13 @@ class WindowTransport(Transport):
     """A bus whose acknowledgements come when ``acknowledge`` is called.
 
     ``window`` bounds what is unacknowledged; ``online`` False is a bus that is away.
+    ``held`` is what it holds of earlier runs: None where it cannot tell.
     """
 
     def __init__(self, window: int = 1_000_000) -> None:
         self.window = window
         self.online = True
+        self.held: list[Message] | None = None
         self.taken: list[Message] = []
         self._acknowledged = 0
 
@@ -164,6 +170,14 @@ class WindowTransport(Transport):
     def health(self) -> Health:
         """Say whether the bus is there."""
         return Health(ok=self.online, reason="" if self.online else "the bus is away")
+
+    async def stored(self, after: int | None) -> Stored | None:
+        """Return what is held above a ``ts``; without one, of the last second."""
+        if self.held is None:
+            return None
+        last_ts = max((m.ts for m in self.held if m.origin in {"", "catchup"}), default=0)
+        least = last_ts - NS if after is None else after
+        return Stored(last_ts, frozenset(m.msg_id for m in self.held if m.ts > least))
 
     async def flush(self) -> None:
         """Acknowledge everything."""

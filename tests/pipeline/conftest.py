@@ -8,7 +8,8 @@ from ssmd_core.clock import ReceiptClock
 from ssmd_core.feed import Endpoint, Parsed, WebSocketFeed
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
-from ssmd_core.pipeline.pipeline import Pipeline, PipelineParts
+from ssmd_core.pipeline.parts import PipelineParts
+from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.records import Batch, Side, Trade
 from ssmd_core.testing.fakes import ManualClock, MemoryStorage, WindowTransport
 

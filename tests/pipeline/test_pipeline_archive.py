@@ -47,13 +47,13 @@ async def test_a_spell_of_failing_syncs_stands_in_the_ledger_once(rig, storage, 
     async def refuse():
         raise StorageFailed("EIO")
 
-    await rig.pipeline.sync()
+    await rig.pipeline.durability.sync()
     with monkeypatch.context() as patch:
         patch.setattr(storage, "sync", refuse)
         for _ in range(5):
-            await rig.pipeline.sync()
-    await rig.pipeline.sync()
-    await rig.pipeline.sync()
+            await rig.pipeline.durability.sync()
+    await rig.pipeline.durability.sync()
+    await rig.pipeline.durability.sync()
     assert [e["event"] for e in rig.events()] == ["sink_failed", "sink_recovered"]
 
 

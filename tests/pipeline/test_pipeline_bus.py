@@ -1,7 +1,10 @@
+import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
 from ssmd_core.pipeline import publisher as publisher_module
+from ssmd_core.testing import until
 from ssmd_core.testing.fakes import WindowTransport
 
 pytestmark = pytest.mark.anyio
@@ -63,16 +66,82 @@ async def test_a_bus_that_is_away_does_not_hold_the_venue_back(rig, transport):
     assert rig.held_back == []
 
 
-async def test_a_transport_that_breaks_its_word_costs_only_its_messages(rig, storage):
-    class Broken(WindowTransport):
-        def publish(self, messages):
-            raise RuntimeError("bug")
+class Broken(WindowTransport):
+    """A stranger's transport: raises in the methods that are named."""
 
-    rig = rig(storage, Broken())
+    def __init__(self, *methods):
+        super().__init__()
+        self.broken = methods
+        for name in methods:
+            setattr(self, name, self._fail)
+
+    def _fail(self, *_):
+        raise RuntimeError("bug")
+
+    def mend(self):
+        for name in self.broken:
+            delattr(self, name)
+
+
+async def test_with_an_archive_a_transport_that_fails_to_publish_costs_no_message(
+    running, rig, storage, monkeypatch
+):
+    monkeypatch.setattr("ssmd_core.pipeline.catchup._RETRY_SECONDS", 0.01)
+    rig = rig(storage, Broken("publish"))
     rig.deliver(b"1")
-    assert storage.frames == [b"1"]
-    assert rig.metrics.dropped["transport_error"] >= 1
-    assert rig.pipeline.lost == 0
+    rig.deliver(b"2")
+    assert storage.frames == [b"1", b"2"]
+    assert "RuntimeError" in rig.pipeline.bus.health().reason
+    async with running(rig):
+        await anyio.lowlevel.checkpoint()
+        assert rig.trades() == []
+        rig.transport.mend()
+        await until(lambda: rig.pipeline.publisher.behind_from is None)
+    assert rig.trades() == [b"1", b"2"]
+    assert rig.pipeline.bus.health().ok
+    assert (rig.pipeline.lost, rig.metrics.dropped) == (0, {})
+
+
+async def test_without_an_archive_a_transport_that_fails_to_publish_costs_only_its_messages(rig):
+    rig = rig(None, Broken("publish"))
+    rig.deliver(b"1", b"2")
+    rig.transport.mend()
+    rig.deliver(b"3")
+    assert rig.trades() == [b"3"]
+    assert rig.metrics.dropped == {"transport_error": 2}
+    assert rig.pipeline.lost == 2
+
+
+@pytest.mark.parametrize("method", ["room", "oldest_unacked", "connected", "health"])
+async def test_a_transport_that_cannot_say_how_it_stands_ends_nothing(
+    running, rig, storage, method
+):
+    rig = rig(storage, Broken(method))
+    async with running(rig):
+        for n in range(3):
+            rig.deliver(b"%d" % n)
+        rig.pipeline.bus.connected()
+        rig.pipeline._watch_transport()
+        await rig.pipeline.durability.save_place()
+        assert not rig.pipeline.bus.health().ok
+        assert "cursor" not in storage.values or method != "oldest_unacked"
+        rig.transport.mend()
+        rig.pipeline.on_room()
+        await until(lambda: len(rig.trades()) == 3)
+    assert rig.trades() == [b"0", b"1", b"2"]
+    assert storage.frames == [b"0", b"1", b"2"]
+    assert rig.pipeline.bus.health().ok
+
+
+async def test_without_the_transports_own_count_what_is_unacknowledged_is_lost(rig, transport):
+    rig = rig(None, transport)
+    rig.deliver(b"1", b"2")
+    transport.acknowledge()
+    rig.deliver(b"3", b"4", b"5")
+    rig.pipeline.report("subscribed", session="s", conn=0, channel="trade")
+    rig.pipeline.publisher.trim()
+    assert rig.metrics.unacked == 0
+    assert await rig.pipeline.finish() == 3
 
 
 async def test_a_rejected_message_is_lost_only_without_an_archive(rig, storage, transport):

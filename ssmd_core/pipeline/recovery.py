@@ -1,0 +1,185 @@
+"""Decides from the ledger what a run that did not end in order left open, and what was covered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from ssmd_core.clock import NS, iso
+
+__all__ = ["Coverage", "read_coverage"]
+
+_log = structlog.get_logger("ssmd.recovery")
+_DAY_NS = 86_400 * NS
+_INTRODUCTIONS = frozenset({"session_opened", "session_carried"})
+_BEGINNINGS = _INTRODUCTIONS | {"subscribed"}
+_REPAIRS = frozenset({"repaired", "unrepaired"})
+_SECONDS = len("2026-11-22T06:00:47")
+
+_Place = tuple[int, str]
+"""A connection and a channel of it."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that the ledger has not closed."""
+
+    id: str
+    conn: int | None
+    channels: dict[str, str] = field(default_factory=dict)
+    """Channel id → channel, of confirmed subscriptions."""
+    subscribed_ts: dict[str, int] = field(default_factory=dict)
+    """Channel → when it was confirmed last."""
+    silent_since: int = 0
+    """Receipt time of the last frame before it was found stale."""
+
+
+class Coverage:
+    """What the lines of a ledger say, taken in order. Total: damaged lines are passed over."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Session] = {}
+        self._closed: set[str] = set()
+        self._until: dict[_Place, int] = {}
+        self._unintroduced = False
+
+    def take(self, ts: int, line: bytes) -> None:
+        """Take one line with its ``ts``."""
+        try:
+            said = msgspec.json.decode(line)
+            event, session = said["event"], said["session"]
+            if isinstance(session, str) and session not in self._closed and event not in _REPAIRS:
+                self._take(ts, event, self._session(session, event, said), said)
+        except (msgspec.DecodeError, UnicodeError, LookupError, TypeError, ValueError):
+            return
+
+    @property
+    def whole(self) -> bool:
+        """Whether the lines reach back far enough: each session in them begins in them."""
+        return not self._unintroduced and bool(self._open or self._closed)
+
+    def covered_until(self, last_ts: int, conns: Collection[int]) -> dict[str, int]:
+        """Return for each channel until when it was captured on all of these connections.
+
+        Args:
+            last_ts: the archive's end: until then open sessions were there.
+            conns: the connections that the feed has now; what others covered does not count.
+        """
+        places = dict(self._until)
+        for session in self._open.values():
+            until = session.silent_since or last_ts
+            for channel in session.channels.values():
+                places[session.conn or 0, channel] = until
+        covered: dict[str, int] = {}
+        for (conn, channel), until in places.items():
+            if conn in conns:
+                covered[channel] = min(until, covered.get(channel, until))
+        return covered
+
+    def endings(self, last_ts: int) -> Iterator[dict[str, Any]]:
+        """Yield what is to be written of each session that nobody closed."""
+        for session in self._open.values():
+            yield {
+                "session": session.id,
+                "conn": session.conn,
+                "cause": "crashed",
+                "detail": "the connector ended without closing it",
+                "code": None,
+                "frames": None,
+                "last": {},
+                "last_ts": iso(last_ts),
+            }
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def _session(self, name: str, event: str, said: Mapping[str, Any]) -> _Session:
+        session = self._open.get(name)
+        if session is None:
+            session = _Session(name, said["conn"])
+            self._unintroduced |= event not in _INTRODUCTIONS
+            if event in _BEGINNINGS:
+                self._open[name] = session
+        return session
+
+    def _take(self, ts: int, event: str, session: _Session, said: Mapping[str, Any]) -> None:
+        match event:
+            case "session_carried":
+                for sid, channel in said["channels"].items():
+                    self._cover(session, str(sid), str(channel), ts)
+            case "subscribed":
+                self._cover(session, str(said["sid"]), str(said["channel"]), ts)
+            case "refused":
+                channel = session.channels.get(str(said["sid"]))
+                if channel is not None:
+                    self._uncover(session, channel, ts)
+            case "gap" if said["first"] is None:
+                self._take_gap(session, str(said["channel"]), said)
+            case "stale":
+                session.silent_since = _nanoseconds(said["last_ts"]) or ts
+            case "session_closed":
+                self._close(ts, session, said)
+
+    def _take_gap(self, session: _Session, channel: str, said: Mapping[str, Any]) -> None:
+        """A channel was dead; it is still where its last confirmation came before the end."""
+        if _nanoseconds(said["to_ts"]) > session.subscribed_ts.get(channel, 0):
+            self._uncover(session, channel, _nanoseconds(said["from_ts"]))
+
+    def _close(self, ts: int, session: _Session, said: Mapping[str, Any]) -> None:
+        until = _nanoseconds(said.get("last_ts")) or session.silent_since or ts
+        for channel in list(session.channels.values()):
+            self._uncover(session, channel, until)
+        self._open.pop(session.id, None)
+        self._closed.add(session.id)
+
+    def _cover(self, session: _Session, sid: str, channel: str, ts: int) -> None:
+        session.channels[sid] = channel
+        session.subscribed_ts[channel] = ts
+        self._until.pop((session.conn or 0, channel), None)
+
+    def _uncover(self, session: _Session, channel: str, until: int) -> None:
+        self._until[session.conn or 0, channel] = until
+        session.channels = {sid: name for sid, name in session.channels.items() if name != channel}
+
+
+async def read_coverage(
+    notes: Callable[[int, int], AsyncIterator[tuple[int, bytes]]], last_ts: int
+) -> Coverage:
+    """Read the ledger's last day, and the one before where a session began there.
+
+    What cannot be read back is not known, which is no reason not to capture.
+
+    Args:
+        notes: yields ``ts`` and line of the ledger between two receipt times.
+        last_ts: where the archive ends.
+    """
+    coverage = Coverage()
+    for after in _beginnings(last_ts):
+        coverage = Coverage()
+        try:
+            async for ts, line in notes(after, last_ts):
+                coverage.take(ts, line)
+        except Exception as error:  # noqa: BLE001  a stranger's storage, too
+            _log.warning("the ledger cannot be read back", why=str(error) or repr(error))
+        if coverage.whole:
+            break
+    return coverage
+
+
+def _beginnings(last_ts: int) -> Iterator[int]:
+    midnight = last_ts // _DAY_NS * _DAY_NS
+    yield midnight - 1
+    yield midnight - _DAY_NS - 1
+
+
+def _nanoseconds(text: str | None) -> int:
+    """Return the time that a ledger line names, 0 for none."""
+    if text is None:
+        return 0
+    seconds = datetime.fromisoformat(f"{text[:_SECONDS]}+00:00").timestamp()
+    fraction = text[_SECONDS + 1 : _SECONDS + 10]
+    return int(seconds) * NS + int(fraction or 0)
