@@ -67,19 +67,19 @@ class Front:
 
     def on_request(self, peer: Peer, request: Handshake) -> bool:
         """Take a plain HTTP request; say whether it gets an answer of its own."""
-        try:
-            answer = self._face.serve(request)
-        except Exception as fault:  # noqa: BLE001  raised again by ``run``
-            refusal = self._blame(fault)
-            answer = Answer(refusal.body.encode(), status=refusal.status)
+        faults = self.request_faults
+        answer = faults.failure()
+        cut = False
         if answer is None:
-            return False
+            answer = self._serve(request)
+            if answer is None:
+                return False
+            answer, cut = faults.spoil(answer)
         self.requests.append(request)
-        spoilt, cut = self.request_faults.spoil(answer)
-        if self.request_faults.delay_seconds and self._tasks is not None:
-            self._tasks.start_soon(self._reply_later, peer, spoilt, cut)
+        if faults.delay_seconds and self._tasks is not None:
+            self._tasks.start_soon(self._reply_later, peer, answer, cut)
         else:
-            peer.reply(spoilt, cut=cut)
+            peer.reply(answer, cut=cut)
         self._pulse.beat()
         return True
 
@@ -116,6 +116,13 @@ class Front:
         self._pulse.beat()
 
     # ── inside ───────────────────────────────────────────────────────────────────
+
+    def _serve(self, request: Handshake) -> Answer | None:
+        try:
+            return self._face.serve(request)
+        except Exception as fault:  # noqa: BLE001  raised again by ``run``
+            refusal = self._blame(fault)
+            return Answer(refusal.body.encode(), status=refusal.status)
 
     async def _answer_later(self, peer: Peer, message: bytes) -> None:
         await anyio.sleep(self.reply_delay_seconds)

@@ -22,10 +22,14 @@ class RequestFaults:
     """How many connections are reset in the middle of the body."""
     delay_seconds: float = 0.0
 
+    def failure(self) -> Answer | None:
+        """Return what is answered without asking the face, if the next answer is to fail."""
+        if not self.failing:
+            return None
+        return Answer(b'{"error":"as asked"}', status=self.failing.popleft())
+
     def spoil(self, answer: Answer) -> tuple[Answer, bool]:
-        """Return the answer as it is to be given, and whether it is cut off in the middle."""
-        if self.failing:
-            return Answer(b'{"error":"as asked"}', status=self.failing.popleft()), False
+        """Return the face's answer as it is to be given, and whether it is cut in the middle."""
         if self.garbled:
             self.garbled -= 1
             return replace(answer, body=answer.body[: len(answer.body) // 2]), False

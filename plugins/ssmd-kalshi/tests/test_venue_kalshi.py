@@ -323,16 +323,17 @@ async def test_the_first_tickers_come_at_once_when_asked_for():
         assert [ticker["msg"]["market_ticker"] for ticker in tickers] == MARKETS
 
 
-async def test_an_ended_subscription_is_told_in_sequence_and_sends_no_more():
+@pytest.mark.parametrize("code", [10, 25])
+async def test_an_ended_subscription_is_told_in_sequence_and_sends_no_more(code):
     frames = list(session(1, MARKETS, 3_000))
     async with venue_of(Recording(frames, rate=1000)) as venue, dial(venue) as ws:
         await subscribe(ws, "ticker", "trade")
         venue.play()
         await receive(ws, 50)
         client = venue.clients[0]
-        venue.inject(venue.face.end_subscription(client, 2, 25), client=client)
+        venue.inject(venue.face.end_subscription(client, 2, code), client=client)
         sent = [json.loads(message) for message in client.sent]
-        assert sent[-1]["msg"]["code"] == 25
+        assert sent[-1]["msg"]["code"] == code
         assert sent[-1]["seq"] == 1 + sum(frame["type"] == "trade" for frame in sent)
         before = len(sent)
         venue.flood(3_000)
