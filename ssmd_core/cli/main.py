@@ -220,3 +220,52 @@ def _demo(
     except KeyboardInterrupt:
         code = 0  # told to stop before there was anything to capture
     raise typer.Exit(code)
+
+
+PlaceArgument = Annotated[
+    str, typer.Argument(metavar="PATH", help="An archive: a directory, or a URL such as s3://….")
+]
+FeedNameOption = Annotated[
+    str | None, typer.Option("--feed", metavar="NAME", help="One feed only. [default: all]")
+]
+DateOption = Annotated[
+    str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="One UTC day. [default: all]")
+]
+
+
+@app.command("verify")
+def _verify(
+    place: PlaceArgument,
+    *,
+    bus: Annotated[
+        str | None,
+        typer.Option("--bus", metavar="URL", help="Compare with what this bus holds, too."),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", "-e", metavar="FILE", help="Compare with the bus of this file."),
+    ] = None,
+    feed: FeedNameOption = None,
+    date: DateOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that an archive holds what was received, less what is declared as lost."""
+    from ssmd_core.cli.verify import verify  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(
+        verify(place, os.environ, bus=bus, env=env, feed=feed, date=date, as_json=as_json)
+    )
+
+
+@app.command("coverage")
+def _coverage(
+    place: PlaceArgument,
+    *,
+    date: DateOption = None,
+    feed: FeedNameOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say when each channel was captured: a quiet market, or a hole?"""
+    from ssmd_core.cli.coverage import coverage  # noqa: PLC0415  imported when used
+
+    raise typer.Exit(coverage(place, os.environ, feed=feed, date=date, as_json=as_json))

@@ -1,0 +1,189 @@
+"""Decides, frame by frame, what is in order, whose it is, and what its sequence says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ssmd_core.audit.events import DAY_NS, day_start
+from ssmd_core.audit.findings import Finding, Findings, Kind
+from ssmd_core.audit.ledger import damaged
+from ssmd_core.audit.parsers import Parser
+from ssmd_core.audit.sequences import HoleFound, Recount
+from ssmd_core.audit.sessions import Session, SessionBook
+from ssmd_core.clock import iso
+from ssmd_core.errors import StorageFailed
+from ssmd_core.feed import Parsed
+from ssmd_core.feed.reading import read_fetched, read_frames
+from ssmd_core.records import Batch, Stream
+from ssmd_core.sink.archive import Archive, ArchiveFile, Content, Damaged
+
+__all__ = ["FrameReader", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Is told of all that a plugin could read: what would be published."""
+
+    def on_frames(self, batch: Batch, parsed: list[Parsed], session: Session | None) -> None:
+        """Take a batch and what its frames say."""
+        ...
+
+
+@dataclass(slots=True)
+class _Stray:
+    """Frames of one connection, one after the other, that belong to no session."""
+
+    from_ts: int
+    to_ts: int
+    frames: int
+
+
+class FrameReader:
+    """Reads the frames of one feed day by day, in their order, once."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        feed: str,
+        book: SessionBook,
+        parser_of: Callable[[str], Parser],
+        watcher: Watcher | None,
+    ) -> None:
+        self._archive = archive
+        self._feed = feed
+        self._book = book
+        self._parser_of = parser_of
+        self._watcher = watcher
+        self._last_ts = {Content.LIVE: 0, Content.REST: 0}
+        self._recounts: dict[str, Recount] = {}
+        self._stray: dict[int, _Stray] = {}
+        self.unread: dict[str, str] = {}
+        """Session → why its sequences are not checked."""
+
+    def read(self, day: str, upto: int, findings: Findings) -> Mapping[Content, int]:
+        """Read the frames of a day; return how many each content holds."""
+        counts = {Content.LIVE: 0, Content.REST: 0}
+        for file in self._archive.files(self._feed, day):
+            if file.content is Content.LEDGER:
+                continue
+            try:
+                for batch in self._batches(file, upto, findings):
+                    counts[file.content] += len(batch.frames)
+                    self._take(batch, file, findings)
+            except StorageFailed as error:
+                self._tell(findings, file, Kind.UNREADABLE, str(error))
+        for conn in list(self._stray):
+            self._end_stray(conn, day, findings)
+        return counts
+
+    def take_holes(self) -> list[HoleFound]:
+        """Return the holes that were found since the last call."""
+        return [hole for recount in self._recounts.values() for hole in recount.take_holes()]
+
+    def take_counts(self) -> Mapping[str, int]:
+        """Return frames by channel since the last call."""
+        counts: dict[str, int] = {}
+        for recount in self._recounts.values():
+            for channel, count in recount.take_counts().items():
+                counts[channel] = counts.get(channel, 0) + count
+        return counts
+
+    def forget(self, session: Session) -> None:
+        """Take note that no frame of a session follows."""
+        self._recounts.pop(session.id, None)
+        self.unread.pop(session.id, None)
+
+    # ── between ──────────────────────────────────────────────────────────────────
+
+    def _batches(self, file: ArchiveFile, upto: int, findings: Findings) -> Iterator[Batch]:
+        start = day_start(file.day)
+        last_ts = self._last_ts[file.content]
+        for batch in self._archive.frames(file):
+            if isinstance(batch, Damaged):
+                findings.add(damaged(batch, file))
+                continue
+            first_ts = batch.first_ts
+            if first_ts > upto:
+                return
+            if first_ts <= last_ts:
+                text = f"{file.name}: a frame of {iso(first_ts)} behind one of {iso(last_ts)}"
+                self._tell(findings, file, Kind.OUT_OF_ORDER, text, first_ts)
+            last_ts = self._last_ts[file.content] = max(last_ts, batch.last_ts)
+            if first_ts < start or batch.last_ts >= start + DAY_NS:
+                text = f"{file.name}: a frame of {iso(first_ts)} stands in another day's file"
+                self._tell(findings, file, Kind.WRONG_DAY, text, first_ts)
+            yield batch
+
+    def _take(self, batch: Batch, file: ArchiveFile, findings: Findings) -> None:
+        if batch.stream is Stream.REST or file.content is Content.REST:
+            self._take_fetched(batch)
+            return
+        session = self._book.at(batch.conn, batch.first_ts)
+        if session is None:
+            self._add_stray(batch)
+            return
+        if batch.conn in self._stray:
+            self._end_stray(batch.conn, file.day, findings)
+        session.lines += len(batch.frames)
+        session.last_ts = batch.last_ts
+        recount = self._recount(session)
+        if recount is not None:
+            parsed, _ = read_frames(recount.feed, batch.frames, batch.raw, recount)
+            recount.follow(batch, parsed)
+            if self._watcher is not None:
+                self._watcher.on_frames(batch, parsed, session)
+
+    def _take_fetched(self, batch: Batch) -> None:
+        if self._watcher is None:
+            return
+        session = self._book.before(batch.first_ts)
+        feed = self._parser_of(session.plugin if session else "").feed
+        if feed is not None:
+            parsed, _ = read_fetched(feed, batch.frames)
+            self._watcher.on_frames(batch, parsed, session)
+
+    def _recount(self, session: Session) -> Recount | None:
+        recount = self._recounts.get(session.id)
+        if recount is None and session.id not in self.unread:
+            parser = self._parser_of(session.plugin)
+            if parser.feed is None:
+                self.unread[session.id] = parser.why_not
+            else:
+                recount = self._recounts[session.id] = Recount(parser.feed, session)
+        return recount
+
+    def _add_stray(self, batch: Batch) -> None:
+        stray = self._stray.setdefault(batch.conn, _Stray(batch.first_ts, 0, 0))
+        stray.to_ts = batch.last_ts
+        stray.frames += len(batch.frames)
+
+    def _end_stray(self, conn: int, day: str, findings: Findings) -> None:
+        stray = self._stray.pop(conn)
+        findings.add(
+            Finding(
+                kind=Kind.OUTSIDE_SESSION,
+                explained=False,
+                day=day,
+                feed=self._feed,
+                text=f"{stray.frames:,} frames of connection {conn} belong to no session",
+                conn=conn,
+                from_ts=stray.from_ts,
+                to_ts=stray.to_ts,
+            )
+        )
+
+    def _tell(
+        self, findings: Findings, file: ArchiveFile, kind: Kind, text: str, ts: int | None = None
+    ) -> None:
+        findings.add(
+            Finding(
+                kind=kind,
+                explained=False,
+                day=file.day,
+                feed=self._feed,
+                text=text,
+                from_ts=ts,
+                to_ts=ts,
+            )
+        )

@@ -1,0 +1,181 @@
+"""Decides whether a difference between archive and ledger is explained, and says it in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ssmd_core.audit.declared import Declared
+from ssmd_core.audit.findings import Finding, Kind
+from ssmd_core.audit.sequences import DeclaredGap, HoleFound
+from ssmd_core.audit.sessions import Dropped, Session, take_from_drops
+from ssmd_core.clock import NS, day_of, iso
+
+__all__ = ["judge_closed", "judge_drops", "judge_holes", "judge_open"]
+
+_LAST_MOMENT_NS = NS
+"""What a power failure can take of either file: the time between two syncs, and some."""
+
+
+def judge_closed(session: Session, declared: Declared, feed: str, *, end_ts: int) -> Finding | None:
+    """Compare what a closed session received with what the archive holds of it.
+
+    Args:
+        session: with the lines that were read of it.
+        declared: what the ledger declares as dropped; what is found missing is taken from it.
+        feed: its name.
+        end_ts: where the frames that were read end.
+    """
+    where: dict[str, Any] = {
+        "feed": feed,
+        "day": day_of(session.closed_ts or session.last_ts),
+        "conn": session.conn,
+        "session": session.id,
+        "from_ts": session.opened_ts or None,
+        "to_ts": session.closed_ts,
+    }
+    name, lines = f"session {session.id}", f"{session.lines:,} in the archive"
+    uncounted = _uncounted(session, end_ts)
+    if uncounted or session.said is None:
+        _share(session, declared.drops)
+        text = f"{name} {uncounted}: {lines}"
+        return Finding(kind=Kind.NOT_COUNTED, explained=True, text=text, **where)
+    missing = session.said - session.lines
+    if missing == 0:
+        return None
+    text = f"{name} received {session.said:,} frames, {lines}"
+    if missing < 0:
+        return Finding(kind=Kind.FRAMES_EXTRA, explained=False, text=text, **where)
+    undeclared = missing - take_from_drops(session, missing, declared.drops)
+    if undeclared == 0:
+        return None
+    if (session.closed_ts or 0) >= declared.failing_since:
+        text += f": {undeclared:,} wait for a disk that takes them"
+        return Finding(kind=Kind.FRAMES_MISSING, explained=True, text=text, **where)
+    text += f": {undeclared:,} are missing and not declared"
+    return Finding(kind=Kind.FRAMES_MISSING, explained=False, text=text, **where)
+
+
+def _uncounted(session: Session, end_ts: int) -> str:
+    """Say why lines and count cannot be compared; empty where they can."""
+    if session.crashed:
+        return "crashed and left no count"
+    if session.said is None:
+        return "closed without a count"
+    if not session.whole:
+        return "began before what was read, so it is not counted"
+    if (session.closed_ts or 0) >= end_ts:
+        return "goes on after what was read, so it is not counted"
+    return ""
+
+
+def judge_open(session: Session, declared: Declared, feed: str, *, runs: bool) -> Finding:
+    """Say what a session is that nothing closed. ``runs``: the archive may still grow."""
+    _share(session, declared.drops)
+    started = session.opened_ts or session.last_ts
+    name, lines = f"session {session.id}", f"{session.lines:,} frames in the archive"
+    explained, kind = True, Kind.NOT_COUNTED
+    if session.superseded:
+        explained = declared.lost_lines(session.opened_ts, session.last_ts)
+        kind = Kind.NEVER_CLOSED
+        text = f"{name} was followed by another, and nothing says how it ended: {lines}"
+    elif runs:
+        text = f"{name} runs: {lines} so far"
+    else:
+        text = f"{name} has an open end, and nothing came after it: {lines}"
+    return Finding(
+        kind=kind,
+        explained=explained,
+        day=day_of(session.last_ts or started),
+        feed=feed,
+        text=text,
+        conn=session.conn,
+        session=session.id,
+        from_ts=session.opened_ts or None,
+        to_ts=session.last_ts or None,
+    )
+
+
+def judge_drops(drops: Iterable[Dropped], feed: str) -> Iterator[Finding]:
+    """Tell of frames declared as dropped that are missing nowhere."""
+    for drop in drops:
+        if drop.left and not drop.shared:
+            yield Finding(
+                kind=Kind.DROPPED_NOT_MISSING,
+                explained=False,
+                day=day_of(drop.from_ts),
+                feed=feed,
+                text=f"{drop.left:,} of {drop.frames:,} frames declared as dropped between "
+                f"{iso(drop.from_ts)} and {iso(drop.to_ts)} are missing in no session",
+                from_ts=drop.from_ts,
+                to_ts=drop.to_ts,
+            )
+
+
+def judge_holes(
+    found: Iterable[HoleFound],
+    gaps: Iterable[DeclaredGap],
+    declared: Declared,
+    sessions: Mapping[str, Session],
+    feed: str,
+) -> Iterator[Finding]:
+    """Compare the holes that the frames show with those that the ledger declares.
+
+    Args:
+        found: counted anew; of sessions that a plugin could read.
+        gaps: declared, of the same sessions and time.
+        declared: what else the ledger says.
+        sessions: by id; those that crashed may have lost their last moment.
+        feed: its name.
+    """
+    said = Counter(gap.place for gap in gaps)
+    by_place = {gap.place: gap for gap in gaps}
+    for hole in found:
+        place = (hole.session, hole.first, hole.last, hole.to_ts)
+        if said[place]:
+            said[place] -= 1
+            continue
+        why = declared.excuses_hole(hole.from_ts, hole.to_ts)
+        why = why or _last_moment(sessions.get(hole.session), hole.to_ts)
+        text = f"{hole.channel} skips {hole.first}..{hole.last}"
+        text += f": {why}" if why else ", and no `gap` line says so"
+        kind = Kind.HOLE_DECLARED if why else Kind.HOLE_UNDECLARED
+        yield _of_hole(hole, feed, kind, text, explained=bool(why))
+    for place, count in said.items():
+        gap = by_place[place]
+        if count:
+            why = declared.excuses_hole(gap.from_ts, gap.to_ts)
+            why = why or _last_moment(sessions.get(gap.session), gap.to_ts)
+            text = f"{gap.channel}: the gap {gap.first}..{gap.last} is declared, "
+            text += f"and cannot be seen: {why}" if why else "and the frames show none there"
+            yield _of_hole(gap, feed, Kind.GAP_NOT_THERE, text, explained=bool(why))
+
+
+def _of_hole(
+    hole: HoleFound | DeclaredGap, feed: str, kind: Kind, text: str, *, explained: bool
+) -> Finding:
+    return Finding(
+        kind=kind,
+        explained=explained,
+        day=day_of(hole.to_ts),
+        feed=feed,
+        text=text,
+        conn=hole.conn,
+        channel=hole.channel,
+        session=hole.session,
+        from_ts=hole.from_ts,
+        to_ts=hole.to_ts,
+    )
+
+
+def _last_moment(session: Session | None, ts: int) -> str:
+    if session is not None and session.crashed and ts >= session.last_ts - _LAST_MOMENT_NS:
+        return "the last moment before a crash"
+    return ""
+
+
+def _share(session: Session, drops: Iterable[Dropped]) -> None:
+    for drop in drops:
+        if session.overlaps(drop.from_ts, drop.to_ts):
+            drop.shared = True

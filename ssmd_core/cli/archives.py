@@ -1,0 +1,78 @@
+"""Decides which archive, feeds and days a command reads, and up to which moment."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+from ssmd_core.audit.scope import Scope, choose_days, refuse_date
+from ssmd_core.clock import day_of
+from ssmd_core.errors import StorageFailed, UsageError
+from ssmd_core.plugins.registry import Registry
+from ssmd_core.service.archives import open_archive
+from ssmd_core.sink.archive import Archive
+
+__all__ = ["choose_feeds", "choose_scopes", "open_place", "read_up_to"]
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_SETTLE_SECONDS = 0.25
+"""A frame is in the archive that long after its receipt, unless the disk refuses it."""
+
+
+def open_place(place: str, registry: Registry, environ: Mapping[str, str]) -> Archive:
+    """Open what lies at a path or URL.
+
+    Raises:
+        UsageError: there is no archive.
+        PluginError: nobody reads such a place.
+    """
+    try:
+        return open_archive(place, registry, environ)
+    except StorageFailed as error:
+        raise UsageError(str(error)) from error
+
+
+def choose_feeds(archive: Archive, feed: str | None) -> Sequence[str]:
+    """Return the feeds that are asked for.
+
+    Raises:
+        UsageError: there is none, or not this one.
+    """
+    found = archive.feeds()
+    if not found:
+        raise UsageError(f"{archive.place} holds no archive of any feed")
+    if feed is None:
+        return found
+    if feed not in found:
+        raise UsageError(f"{archive.place} has no feed `{feed}`; it has {', '.join(found)}")
+    return [feed]
+
+
+def choose_scopes(
+    archive: Archive, feeds: Sequence[str], date: str | None, upto: int
+) -> list[Scope]:
+    """Return which days of which feeds are read.
+
+    Raises:
+        UsageError: the date is none, or no feed has anything of it.
+    """
+    if date is not None and not _DATE.fullmatch(date):
+        raise UsageError(f"--date `{date}` is no date; write it as 2026-11-22 (UTC)")
+    days = {feed: archive.days(feed) for feed in feeds}
+    scopes = [choose_days(feed, known, date, upto) for feed, known in days.items()]
+    found = [scope for scope in scopes if scope is not None]
+    if not found:
+        known = sorted({day for each in days.values() for day in each})
+        raise refuse_date(date or "any day", known, archive.place)
+    return found
+
+
+def read_up_to(archive: Archive, feeds: Sequence[str]) -> int:
+    """Return the receipt time up to which everything lies in the archive by now."""
+    now_ns = time.time_ns()
+    today = day_of(now_ns)
+    if any(day >= today for feed in feeds for day in archive.days(feed)):
+        # Ledger and frames are read one after the other: what comes in between is left out.
+        time.sleep(_SETTLE_SECONDS)
+    return now_ns
