@@ -87,6 +87,7 @@ class Program:
         self.process = None
         self.address = None
         self.errors = folder / "stderr.txt"
+        self.command = SSMD
 
     def write(self, feed: str, env: str):
         (self.folder / "feed.yaml").write_text(feed)
@@ -101,13 +102,36 @@ class Program:
         self.address = f"127.0.0.1:{port}"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*SSMD, *self.arguments, "--health-addr", self.address, *more],
+                [*self.command, *self.arguments, "--health-addr", self.address, *more],
                 env=self.environ,
                 stderr=errors,
                 stdout=errors,
                 cwd=self.folder,
             )
         return self
+
+    def on_faulty_ground(self, archive):
+        """Run on a file system and a clock that ``fault`` breaks."""
+        (self.folder / "faults").mkdir()
+        support = str(Path(__file__).parents[1])
+        self.environ["PYTHONPATH"] = support
+        self.command = [
+            sys.executable,
+            *("-m", "rig.faulty"),
+            str(self.folder / "faults"),
+            str(archive),
+        ]
+        return self
+
+    def fault(self, call, what):
+        """Let a call fail with an errno (``fault("write", "EIO")``), or move the ``clock``."""
+        draft = self.folder / "draft"
+        draft.write_text(str(what))
+        draft.rename(self.folder / "faults" / call)
+
+    def mend(self, call):
+        """End a fault."""
+        (self.folder / "faults" / call).unlink(missing_ok=True)
 
     async def get(self, path):
         async with httpx.AsyncClient(timeout=5) as client:
