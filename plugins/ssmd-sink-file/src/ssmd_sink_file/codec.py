@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-__all__ = ["Codec", "Corrupt", "Cut", "PlainCodec", "Source"]
+__all__ = ["Codec", "Corrupt", "Cut", "FileSource", "PlainCodec", "Source"]
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -88,6 +88,40 @@ class Source:
         if self._end is not None:
             limit_bytes = min(limit_bytes, self._end - self.offset - len(self._ahead))
         return self._file.read(limit_bytes) if limit_bytes > 0 else b""
+
+
+class FileSource(Source):
+    """The bytes of a descriptor that others read too. Passing over bytes costs nothing."""
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        """``end`` lies in the file."""
+        self.offset = start
+        self._fd = fd
+        self._stop = end
+
+    def at_end(self) -> bool:
+        """Say whether nothing is left."""
+        return self.offset >= self._stop
+
+    def some(self, limit_bytes: int) -> bytes:
+        """Return at least a byte, at most ``limit_bytes``; empty at the end."""
+        data = os.pread(self._fd, max(0, min(limit_bytes, self._stop - self.offset)), self.offset)
+        self.offset += len(data)
+        return data
+
+    def give_back(self, data: bytes) -> None:
+        """Put back what was taken last."""
+        self.offset -= len(data)
+
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes.
+
+        Raises:
+            Cut: fewer are left.
+        """
+        self.offset += count
+        if self.offset > self._stop:
+            raise Cut("the file ends within it")
 
 
 class Codec(ABC):

@@ -10,7 +10,7 @@ from ssmd_sink_file.codec import Codec, Corrupt, Cut, Source
 
 __all__ = ["GzipCodec"]
 
-_LEVEL = 6
+_LEVEL = 4
 _RAW, _MEMBER = -15, 31
 """What zlib calls deflate without a wrapper, and a gzip member."""
 _BLOCK_BYTES = 256 * 1024

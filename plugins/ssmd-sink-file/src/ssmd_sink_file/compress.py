@@ -24,6 +24,7 @@ __all__ = [
     "pack",
     "pack_frame",
     "read_frames",
+    "read_source",
 ]
 
 _FRAME_BYTES = 1024 * 1024
@@ -196,7 +197,11 @@ def read_frames(
         BrokenFrame: after everything that stands before a torn or damaged frame.
         OSError: what ``file`` raises.
     """
-    source = Source(file, start, end)
+    yield from read_source(Source(file, start, end), compression)
+
+
+def read_source(source: Source, compression: Compression) -> Iterator[bytes]:
+    """Yield what is left of a source, as ``read_frames`` does."""
     codec = codec_of(compression)
     while not source.at_end():
         begin = source.offset

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from ssmd_sink_file.codec import Corrupt, Cut, Source
+from ssmd_sink_file.codec import Corrupt, Cut, FileSource, Source
 from ssmd_sink_file.compress import Compression, codec_of
 from ssmd_sink_file.files import describe
-from ssmd_sink_file.frames import file_of
 
 __all__ = ["Digests"]
 
@@ -118,7 +117,7 @@ class _PackedDigest:
         """Read on by frames of about ``limit_bytes``; True at the end of the file."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            source = Source(file_of(fd), self.bytes)
+            source = FileSource(fd, self.bytes, os.fstat(fd).st_size)
             raw_bytes = 0
             while raw_bytes < limit_bytes:
                 if source.at_end():

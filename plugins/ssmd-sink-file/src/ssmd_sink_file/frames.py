@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
 from array import array
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
 
-from ssmd_sink_file.codec import Corrupt, Cut, Source
-from ssmd_sink_file.compress import BrokenFrame, Compression, codec_of, read_frames
+from ssmd_sink_file.codec import Corrupt, Cut, FileSource
+from ssmd_sink_file.compress import BrokenFrame, Compression, codec_of, read_source
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+__all__ = ["FrameIndex", "Gap", "next_frame", "packed_from_end", "read_on"]
 
-__all__ = ["FrameIndex", "Gap", "file_of", "next_frame", "packed_from_end", "read_on"]
-
-_BUFFER_BYTES = 16 * 1024
 _SEARCH_BYTES = 1024 * 1024
 _BEGINNINGS = {Compression.ZSTD: b"\x28\xb5\x2f\xfd", Compression.GZIP: b"\x1f\x8b\x08"}
-
-
-class _At(io.RawIOBase):
-    """Reads a descriptor that others read too: with a position of its own. Never closes it."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        match whence:
-            case os.SEEK_SET:
-                self._position = offset
-            case os.SEEK_CUR:
-                self._position += offset
-            case _:
-                self._position = os.fstat(self._fd).st_size + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = os.pread(self._fd, len(view), self._position)
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def file_of(fd: int) -> BinaryIO:
-    """Return a file that reads a descriptor from its beginning, beside other such files."""
-    return io.BufferedReader(_At(fd), _BUFFER_BYTES)
 
 
 class Gap(BrokenFrame):
@@ -87,7 +45,7 @@ def next_frame(fd: int, compression: Compression, start: int, end: int) -> int |
 
 def _is_whole(fd: int, compression: Compression, start: int, end: int) -> bool:
     try:
-        for _ in codec_of(compression).read(Source(file_of(fd), start, end)):
+        for _ in codec_of(compression).read(FileSource(fd, start, end)):
             pass
     except (Cut, Corrupt):
         return False
@@ -102,7 +60,7 @@ def read_on(fd: int, compression: Compression, start: int, end: int) -> Iterator
     """
     while True:
         try:
-            yield from read_frames(file_of(fd), compression, start, end)
+            yield from read_source(FileSource(fd, start, end), compression)
         except BrokenFrame as broken:
             following = next_frame(fd, compression, broken.offset + 1, end)
             if following is None:
@@ -145,7 +103,7 @@ class FrameIndex:
 
     def _hop(self, fd: int, end: int) -> None:
         codec = codec_of(self.compression)
-        source = Source(file_of(fd), self.end, end)
+        source = FileSource(fd, self.end, end)
         while not source.at_end():
             begin = source.offset
             try:
@@ -158,7 +116,7 @@ class FrameIndex:
 
     def head(self, fd: int, number: int, limit_bytes: int) -> bytes:
         """Return the beginning of a frame's content; empty where it is damaged."""
-        source = Source(file_of(fd), self.starts[number], self.end)
+        source = FileSource(fd, self.starts[number], self.end)
         head = b""
         try:
             for block in codec_of(self.compression).read(source):
@@ -186,5 +144,5 @@ def packed_from_end(
             return
         following = index.starts[number + 1] if number + 1 < len(index.starts) else index.end
         with contextlib.suppress(BrokenFrame):
-            content = b"".join(read_frames(file_of(fd), compression, start, following))
+            content = b"".join(read_source(FileSource(fd, start, following), compression))
             yield from reversed(content.splitlines())

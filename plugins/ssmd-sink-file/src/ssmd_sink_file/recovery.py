@@ -39,12 +39,18 @@ class Recovered:
     """The last day of each stream."""
     settled: dict[Place, Settled] = field(default_factory=dict)
     """The compressed files of the last days."""
+    closing: list[Place] = field(default_factory=list)
+    """Where a part is on its way, as far as it came."""
     days: list[str] = field(default_factory=list)
     """All days, in order."""
 
 
-def prepare(root: Path, probe: Path, warn: Callable[[str], None]) -> None:
+def prepare(
+    root: Path, probe: Path, warn: Callable[[str], None], *, key: str = "storage.path"
+) -> None:
     """Make the root of the archive and write a byte into it. A full disk is no fault.
+
+    ``key`` is the setting that says where it is, for the message.
 
     Raises:
         StorageUnusable: it cannot be made or written to.
@@ -63,7 +69,7 @@ def prepare(root: Path, probe: Path, warn: Callable[[str], None]) -> None:
             return
         msg = (
             f"cannot write to the archive {root}: {describe(error)}; make it a directory that "
-            f"uid {os.geteuid()} may write to, or give another `storage.path`"
+            f"uid {os.geteuid()} may write to, or give another `{key}`"
         )
         raise StorageUnusable(msg) from error
 
@@ -95,7 +101,7 @@ def recover(
         for kind in Kind:
             if kind not in latest and look(root, layout, day, kind):
                 latest[kind] = day
-    settled = _settle(root, layout, found, Told(on_torn, warn))
+    settled, closing = _settle(root, layout, found, Told(on_torn, warn))
     for day in found[-_MENDED_DAYS:]:
         for kind in Kind:
             _mend(root / layout.file(day, kind), root / layout.torn(day), on_torn, warn)
@@ -103,19 +109,24 @@ def recover(
     for day in reversed(found):
         last_ts = max(_last_ts(root, layout, day, kind, parser) for kind in Kind)
         if last_ts:
-            return Recovered(last_ts, latest, settled, found)
-    return Recovered(0, latest, settled, found)
+            return Recovered(last_ts, latest, settled, closing, found)
+    return Recovered(0, latest, settled, closing, found)
 
 
-def _settle(root: Path, layout: Layout, found: list[str], told: Told) -> dict[Place, Settled]:
+def _settle(
+    root: Path, layout: Layout, found: list[str], told: Told
+) -> tuple[dict[Place, Settled], list[Place]]:
     """Mend the compressed files that a crash may have left in the middle of something."""
     settled: dict[Place, Settled] = {}
+    closing: list[Place] = []
     for day in found[-_SETTLED_DAYS:]:
         for kind in PACKED_KINDS:
             lying = look(root, layout, day, kind)
             is_recent = lying.packed is not Compression.NONE and day in found[-_MENDED_DAYS:]
             if not (lying.closings or is_recent):
                 continue
+            if lying.closings:
+                closing.append((day, kind))
             try:
                 settled[day, kind] = settle(root, layout, day, kind, told)
             except OSError as error:
@@ -123,7 +134,7 @@ def _settle(root: Path, layout: Layout, found: list[str], told: Told) -> dict[Pl
                 if error.errno in _REFUSED:
                     raise _unwritable(path, error) from error
                 told.damaged(f"cannot mend {path} now: {describe(error)}")
-    return settled
+    return settled, closing
 
 
 def _mend(

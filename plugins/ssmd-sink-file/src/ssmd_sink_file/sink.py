@@ -75,6 +75,7 @@ class LocalStorage(Storage):
             config,
             context,
             told=Told(self._on_torn, self._on_damaged),
+            may_touch=self._may_open,
             is_held=self._is_held,
             wall_ns=wall_ns,
         )
@@ -188,6 +189,8 @@ class LocalStorage(Storage):
         former_day = self._latest.get(kind, segment.day)
         if former_day < segment.day and kind is not Kind.COVERAGE:
             self._upkeep.end_day((former_day, kind))
+        if kind is not Kind.COVERAGE:
+            self._upkeep.begin_day((segment.day, kind))
         self._current[kind] = segment
         self._latest[kind] = max(former_day, segment.day)
 
@@ -273,10 +276,14 @@ class LocalStorage(Storage):
 
     async def aclose(self) -> None:
         """Sync, close, release the lock."""
+        if not self._is_open:
+            return
         try:
             await self.sync()
             with anyio.move_on_after(_LAST_WORK_SECONDS):
                 async with self._syncing:
+                    for kind in self._latest.keys() & set(PACKED_KINDS) - self._current.keys():
+                        self._upkeep.close_rest((self._latest[kind], kind))
                     await self._close_parts(lambda place, _: self._upkeep.may_close(place))
                 while self._upkeep.is_busy:
                     await self.sync()

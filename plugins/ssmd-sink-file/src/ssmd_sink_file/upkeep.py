@@ -41,17 +41,22 @@ class Upkeep:
         context: StorageContext,
         *,
         told: Told,
+        may_touch: Callable[[], None],
         is_held: Callable[[str], bool],
         wall_ns: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``is_held`` says whether a file, relative to the root, may still be appended to."""
+        """``may_touch`` raises OSError while another connector has the archive.
+
+        ``is_held`` says whether a file, relative to the root, may still be appended to.
+        """
         self._root = root
         self._layout = layout
         self._compression = config.compression
         self._part_bytes = config.part_bytes
         self._context = context
         self._told = told
+        self._may_touch = may_touch
         self._is_held = is_held
         self._wall_ns = wall_ns
         self._monotonic = monotonic
@@ -79,10 +84,10 @@ class Upkeep:
 
     async def resume(self, found: Recovered, today: str) -> None:
         """Take up what the last run left: parts on their way, days not reported."""
+        for place in found.closing:
+            self._add(place, is_over=False)
         for place, settled in found.settled.items():
-            if settled.closing:
-                self._add(place, is_over=False)
-            elif settled.compression is not Compression.NONE:
+            if settled.compression is not Compression.NONE:
                 self._packed_bytes[place] = settled.bytes
         try:
             over, self._reported = await to_thread.run_sync(
@@ -109,6 +114,7 @@ class Upkeep:
         """Rename the plain file that is appended to; None where that failed."""
         job = self._packing(place, is_over=False)
         try:
+            self._may_touch()
             await to_thread.run_sync(job.begin, self._packed_bytes.get(place))
         except OSError as error:
             self._tell(f"cannot close {job.plain}: {describe(error)}")
@@ -122,8 +128,16 @@ class Upkeep:
         if place in self._ended:
             return
         self._ended.append(place)
+        self.close_rest(place)
+
+    def close_rest(self, place: Place) -> None:
+        """Close what is plain of a day that nobody appends to."""
         if self._compression is not Compression.NONE:
             self._add(place, is_over=True)
+
+    def begin_day(self, place: Place) -> None:
+        """Take note that a plain file is appended to: what was reported of it is out of date."""
+        self._reported.discard(self._layout.file(*place))
 
     def _add(self, place: Place, *, is_over: bool) -> None:
         self._jobs.append(self._packing(place, is_over=is_over))
@@ -154,6 +168,7 @@ class Upkeep:
         if self._is_held(job.closing or job.file):
             return
         try:
+            self._may_touch()
             is_done = await to_thread.run_sync(job.work, self._packed_bytes.get(job.place))
         except OSError as error:
             self._retry_at = self._monotonic() + _RETRY_SECONDS
@@ -181,6 +196,7 @@ class Upkeep:
             files = await to_thread.run_sync(files_lying, self._root, self._layout, place)
             for file in files or [self._layout.file(*place)]:
                 if file not in self._reported:
+                    self._reported.add(file)
                     self._digests.add(file)
 
     # ── retention ────────────────────────────────────────────────────────────────
