@@ -182,6 +182,61 @@ async def test_an_overloaded_server_is_tried_again_until_it_has_everything(
         assert sorted(numbers(await bus.stored())) == list(range(10_000))
 
 
+async def test_a_subject_keeps_its_order_from_the_first_refusal_on(
+    make_server, consumer, bench, make_trades, monkeypatch
+):
+    monkeypatch.setattr("ssmd_sink_nats.objection._CALM_SECONDS", 600.0)
+    server = make_server("jetstream { max_buffered_msgs: 50 }")
+    tickers = [f"KX-{number % 7 * number % 5}" for number in range(8_000)]
+    messages = [make_trades(1, first=n, ticker=ticker)[0] for n, ticker in enumerate(tickers)]
+    async with consumer(server.url) as bus:
+        await bus.add_stream()
+        async with bench(url=server.url, window=2_000) as run:
+            sender, on_the_way = run.transport._sender, []
+            turned_down = sender.turned_down
+
+            def note(nack):
+                on_the_way.append(sender._window._ever_sent)
+                turned_down(nack)
+
+            monkeypatch.setattr(sender, "turned_down", note)
+            await run.feed(messages, batch=2_000)
+            await run.flush()
+        stored = await bus.stored()
+    assert sorted(numbers(stored)) == list(range(8_000))
+    assert on_the_way[0] < 8_000
+    for ticker in set(tickers):
+        subject = f"prod.kalshi.trade.{ticker}"
+        mine = [int(message.data) for message in stored if message.subject == subject]
+        later = [number for number in mine if number >= on_the_way[0]]
+        assert later == sorted(later)
+        assert mine[-len(later) :] == later
+
+
+async def test_a_stream_at_its_maximum_of_bytes_is_waited_for(server, consumer, bench, make_trades):
+    async with consumer(server.url) as bus:
+        await bus.add_stream(max_bytes=2_000, discard="new")
+        async with bench(url=server.url) as run:
+            run.transport.publish(make_trades(60))
+            await until(lambda: "maximum bytes exceeded" in run.transport.health().reason)
+            assert run.transport.room() == 0
+            assert not run.transport.connected()
+            stored = []
+            while run.metrics.unacked:
+                kept = await bus.stored()
+                stored += numbers(kept)
+                await bus.jetstream.purge_stream(STREAM, seq=kept[-1].metadata.sequence.stream + 1)
+                await until(lambda: stores_or_ends(bus, run))
+            stored += numbers(await bus.stored())
+            assert run.transport.health().ok
+        assert stored == list(range(60))
+        assert not run.rejected
+
+
+async def stores_or_ends(bus, run) -> bool:
+    return not run.metrics.unacked or await bus.count() > 0
+
+
 async def test_a_full_stream_is_waited_for_and_said_so(server, consumer, bench, make_trades):
     async with consumer(server.url) as bus:
         await bus.add_stream(max_msgs=10, discard="new")
@@ -286,6 +341,63 @@ async def test_a_forbidden_subject_stops_the_bus_until_it_is_allowed(
         assert run.metrics.published == 3
         assert not run.rejected
         await until(lambda: run.transport.health().ok)
+
+
+@pytest.fixture
+def without_status(make_server):
+    return make_server(
+        "authorization { users: [ { user: a, password: b }, { user: u, password: p, permissions: "
+        '{ publish: ["$JS.API.>", "prod.kalshi.trade.>"], subscribe: "_INBOX.>" } } ] }'
+    )
+
+
+def line(number: int) -> Message:
+    return Message(kind="status", ticker="", payload=b"{}", msg_id=f"line:{number}", ts=1)
+
+
+async def test_a_forbidden_ledger_is_given_up_and_records_go_on(
+    without_status, consumer, bench, make_trades
+):
+    server = without_status
+    async with consumer(server.url, user="a", password="b") as bus:
+        await bus.add_stream()
+        async with bench(url=server.url, user="u", password="p") as run:
+            connection = run.transport._connection
+            one, two, three = make_trades(3)
+            await run.feed([line(1), one, line(2), two, line(3)], batch=2)
+            await run.flush()
+            await run.feed([three, line(4)])
+            await run.flush()
+            assert run.metrics.published == 3
+            assert run.metrics.unacked == 0
+            assert run.transport.oldest_unacked() is None
+            assert run.transport.health().ok
+            assert run.transport._connection is connection
+            assert run.metrics.dropped == {"status_forbidden": 4}
+            ((message, reason),) = run.rejected
+            assert message.kind == "status"
+            assert "prod.kalshi.status" in reason
+        assert numbers(await bus.stored()) == [0, 1, 2]
+
+
+async def test_a_forbidden_ledger_is_tried_again_on_the_next_connection(
+    without_status, consumer, bench, make_trades
+):
+    server = without_status
+    async with consumer(server.url, user="a", password="b") as bus:
+        await bus.add_stream()
+    async with bench(url=server.url, user="u", password="p") as run:
+        await run.feed([line(1), *make_trades(1)])
+        await run.flush()
+        allowed = server.config.read_text().replace("prod.kalshi.trade.>", "prod.>")
+        server.kill()
+        await until(lambda: not run.transport.connected())
+        server.config.write_text(allowed)
+        server.start()
+        await until(lambda: run.transport.health().ok)
+        await run.feed([line(2)])
+        await run.flush()
+        assert run.metrics.published == 2
 
 
 async def test_lingering_gathers_messages_into_one_write(server, consumer, bench, make_trades):

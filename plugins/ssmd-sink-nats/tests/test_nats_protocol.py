@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ssmd_sink_nats.protocol import (
     Acks,
+    Delivery,
     Info,
     Nack,
     Reader,
@@ -16,8 +17,11 @@ from ssmd_sink_nats.protocol import (
     Reply,
     Verb,
     connect_line,
+    listen_line,
+    publish_line,
     request_line,
     subscribe_line,
+    unlisten_line,
 )
 
 INBOX = "_INBOX.a1"
@@ -65,6 +69,9 @@ PIECES = [
     headed("r6", b"NATS/1.0 503\r\n\r\n"),
     answer(7, b'{"stream":"a{b}c", "seq":7}'),
     answer(8, b'{"stream":"S","domain":"hub","seq":1}'),
+    b"HMSG prod.t.A 12 $JS.ACK.S.C.1.3.1.17.7 21 24\r\nNATS/1.0\r\nSsmd-Ts:2\r\nabc\r\n",
+    b"HMSG _INBOX.a1.12.many 12 16 16\r\nNATS/1.0 404\r\n\r\n\r\n",
+    b"MSG prod.t.A 12 2\r\nhi\r\n",
 ]
 EVENTS = [
     Info(server_id="S", max_payload=99, connect_urls=("h:1",)),
@@ -80,6 +87,9 @@ EVENTS = [
     Reply(6, 503, b""),
     Acks([7], 0),
     Acks([8], 0),
+    Delivery(12, b"prod.t.A", b"$JS.ACK.S.C.1.3.1.17.7", 0, b"NATS/1.0\r\nSsmd-Ts:2\r\n", b"abc"),
+    Delivery(12, b"_INBOX.a1.12.many", b"", 404, b"NATS/1.0 404\r\n\r\n", b""),
+    Delivery(12, b"prod.t.A", b"", 0, b"", b"hi"),
 ]
 
 
@@ -157,3 +167,6 @@ def test_lines_that_we_send_are_worded_exactly():
     assert request_line("$JS.API.INFO", INBOX, 3, b"{}") == (
         b"PUB $JS.API.INFO _INBOX.a1.r3 2\r\n{}\r\n"
     )
+    assert publish_line("a.b", "", b"x") == b"PUB a.b 1\r\nx\r\n"
+    assert listen_line("a.*", 7) == b"SUB a.* 7\r\n"
+    assert unlisten_line(7) == b"UNSUB 7\r\n"

@@ -11,7 +11,7 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Message, TransportContext
 from ssmd_core.testing import until
 from ssmd_sink_nats.config import NatsConfig
-from ssmd_sink_nats.objection import Objection
+from ssmd_sink_nats.objection import Caution, Objection
 from ssmd_sink_nats.protocol import Acks, Info, Nack
 from ssmd_sink_nats.sender import Sender
 
@@ -330,3 +330,90 @@ def test_retries_wait_longer_and_longer_until_there_is_hurry():
     assert 2.5 <= waits[-1] <= 5.0
     objection.hurry()
     assert objection.next_retry_seconds() <= 0.05
+
+
+async def test_only_what_was_sent_longer_ago_than_the_bus_remembers_is_in_doubt(
+    bench, make_trades, monkeypatch
+):
+    run, now = bench(), asyncio.get_running_loop().time()
+    run.sender.take(make_trades(2))
+    run.sender.detach()
+    run.sender.take(make_trades(1, first=2))
+    assert run.sender.doubt(120) is None
+    monkeypatch.setattr("ssmd_sink_nats.sender._now", lambda: now + 109)
+    assert run.sender.doubt(120).numbers == {"kalshi:trade:0": [0], "kalshi:trade:1": [1]}
+    assert run.sender.doubt(120).age_seconds >= 100
+    assert run.sender.doubt(180) is None
+    run.sender.already_stored(run.sender.doubt(120), {"kalshi:trade:1"})
+    run.sender.attach(second := Outlet(), asked=True)
+    assert second.ids == ids(0, 2)
+    assert (run.metrics.published, run.metrics.duplicates) == (1, 1)
+
+
+async def test_what_waits_too_long_on_a_new_outlet_is_doubted(bench, make_trades, monkeypatch):
+    run, now = bench(), asyncio.get_running_loop().time()
+    run.sender.take(make_trades(3))
+    run.sender.detach("permissions violation")
+    run.sender.attach(Outlet())
+    assert not run.sender.doubts(120)
+    monkeypatch.setattr("ssmd_sink_nats.sender._now", lambda: now + 109)
+    assert run.sender.doubts(120)
+    run.sender.detach("permissions violation")
+    assert not run.sender.doubts(120)
+    run.sender.attach(Outlet(), asked=True)
+    assert not run.sender.doubts(120)
+
+
+async def test_two_messages_with_one_id_are_both_taken_out(bench, make_trades, monkeypatch):
+    run, now = bench(), asyncio.get_running_loop().time()
+    run.sender.take([*make_trades(1), *make_trades(1)])
+    run.sender.detach()
+    monkeypatch.setattr("ssmd_sink_nats.sender._now", lambda: now + 200)
+    run.sender.already_stored(run.sender.doubt(120), ids(0))
+    assert len(run.sender) == 0
+
+
+async def test_while_a_refusal_is_feared_groups_go_out_one_after_the_other(bench, make_trades):
+    run = bench()
+    run.sender.take(make_trades(3))
+    for number in range(3):
+        run.sender.turned_down(nack(number, OVERLOADED))
+    await until(lambda: len(run.outlet.ids) > 3)
+    for number in range(3):
+        assert run.outlet.ids[3:] == ids(*range(number + 1))
+        run.sender.acknowledged(acks(number))
+    run.sender.take(make_trades(2, first=3))
+    assert run.outlet.ids[6:] == ids(3)
+
+
+async def test_after_a_calm_while_everything_flows_again(bench, make_trades, monkeypatch):
+    run = bench()
+    run.sender.take(make_trades(1))
+    run.sender.turned_down(nack(0, OVERLOADED))
+    await until(lambda: len(run.outlet.ids) > 1)
+    now = asyncio.get_running_loop().time()
+    monkeypatch.setattr("ssmd_sink_nats.sender._now", lambda: now + 10)
+    run.sender.acknowledged(acks(0))
+    run.sender.take(make_trades(1, first=1))
+    run.sender.acknowledged(acks(1))
+    run.sender.take(make_trades(4, first=2))
+    assert run.outlet.ids[3:] == ids(2, 3, 4, 5)
+
+
+def test_whoever_is_refused_again_soon_is_careful_for_longer():
+    caution = Caution()
+    caution.note(100.0)
+    assert not caution.over(104.9)
+    assert caution.over(105.0)
+    caution.note(110.0)
+    assert not caution.over(119.9)
+    caution.note(119.0)
+    assert not caution.over(128.9)
+    assert caution.over(129.0)
+    caution.note(500.0)
+    assert caution.over(505.0)
+    at = 1_000.0
+    for _ in range(20):
+        caution.note(at)
+        at += 330.0
+    assert caution.over(at)

@@ -8,6 +8,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import threading
 
 import nkeys
 import pytest
@@ -18,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from ssmd_core.errors import StartError, TransportUnusable
 from ssmd_core.testing import until
+from ssmd_sink_nats.auth import load_tls
 
 pytestmark = pytest.mark.anyio
 
@@ -399,6 +401,55 @@ async def test_a_bus_that_wants_a_client_certificate_gets_it(
     reason = await refusal(bench(url=server.url, tls={"ca": authority.file}))
     assert "transport.tls.cert" in reason
     assert "set cert and key" in reason
+
+
+@pytest.mark.parametrize("cut", [5, 120, 400])
+async def test_what_a_peer_sends_back_of_our_login_is_hidden(bench, peer, cut):
+    async def serve(reader, writer):
+        writer.write(b'INFO {"headers":true,"auth_required":true}\r\n')
+        line = await reader.readuntil(b"PING\r\n")
+        secret = line.index(b"hunter22")
+        echo = line[: secret + cut].splitlines()[0]
+        writer.write(b"-ERR 'Authorization Violation: %b'\r\n" % echo)
+        await writer.drain()
+
+    async with peer(serve) as url:
+        reason = await refusal(bench(url=url, user="me", password="hunter22-and-more"))
+    assert "transport.password" in reason
+    assert "hunter22" not in reason
+    assert "***" in reason or cut < 6
+
+
+async def test_a_peer_that_only_echoes_does_not_show_our_login(bench, peer):
+    async def serve(reader, writer):
+        writer.write(b'INFO {"headers":true,"auth_required":true}\r\n')
+        line = await reader.readuntil(b"PING\r\n")
+        writer.write(line[line.index(b"hunter22") - 9 :])
+        await writer.drain()
+
+    async with peer(serve) as url:
+        run = bench(url=url, user="me", password="hunter22-and-more")
+        await run.transport.open()
+        assert "does not speak the NATS protocol" in run.transport.health().reason
+        assert "hunter22" not in run.transport.health().reason
+
+
+async def test_certificates_are_read_beside_the_event_loop(
+    make_server, bench, make_trades, authority, monkeypatch
+):
+    threads = []
+
+    def load(config):
+        threads.append(threading.current_thread())
+        return load_tls(config)
+
+    cert, key = authority.issue("server")
+    server = make_server(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
+    run = bench(url=server.url, create_stream=True, tls={"ca": authority.file})
+    monkeypatch.setattr("ssmd_sink_nats.cluster.load_tls", load)
+    assert await publishes(run, make_trades)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_no_password_is_sent_to_a_bus_that_offers_no_encryption(bench, peer, authority):

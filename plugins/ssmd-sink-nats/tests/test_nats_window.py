@@ -13,8 +13,8 @@ from ssmd_sink_nats.window import Stage, Window
 LIMIT = 12
 
 
-def message(ts: int, size: int = 1) -> Message:
-    return Message(kind="trade", ticker="A", payload=b"x" * size, msg_id=str(ts), ts=ts)
+def message(ts: int, size: int = 1, ticker: str = "A") -> Message:
+    return Message(kind="trade", ticker=ticker, payload=b"x" * size, msg_id=str(ts), ts=ts)
 
 
 def send_all(window: Window) -> list[int]:
@@ -109,6 +109,57 @@ def test_what_is_sent_at_once_is_bounded_in_bytes(window):
     assert len(window.next_unsent(99, 250)) == 3
 
 
+def test_carefully_no_subject_is_on_the_way_twice(window):
+    tickers = "ABACBA"
+    window.take(
+        [
+            Message(kind="trade", ticker=t, payload=b"", msg_id=t, ts=n)
+            for n, t in enumerate(tickers)
+        ],
+        0.0,
+    )
+    window.careful = True
+    assert send_all(window) == [0, 1]
+    assert send_all(window) == []
+    window.answered([0])
+    assert send_all(window) == []
+    window.answered([1])
+    assert send_all(window) == [2, 3, 4]
+    window.answered([2, 3, 4])
+    window.careful = False
+    assert send_all(window) == [5]
+
+
+def test_what_was_sent_is_suspect_until_this_connection_offered_it_again(window):
+    window.take([message(1), message(2)], 5.0)
+    assert window.oldest_sent is None
+    send_all(window)
+    assert window.oldest_sent == 5.0
+    assert window.oldest_suspect is None
+    window.mistrust(suspect=True)
+    window.probe()
+    assert window.oldest_suspect == 5.0
+    send_all(window)
+    assert window.oldest_suspect == 5.0
+    window.answered([0])
+    window.settle()
+    send_all(window)
+    assert window.oldest_suspect is None
+    window.mistrust(suspect=False)
+    window.restart()
+    assert window.oldest_suspect is None
+
+
+def test_messages_that_no_answer_will_come_for_are_forgotten(window):
+    window.take([message(ts) for ts in range(4)], 0.0)
+    window.sent([0, 1])
+    window.forget([1, 3])
+    assert window.in_flight == 1
+    assert [n for n, _ in window.next_unsent(9, 9)] == [2]
+    window.answered([0])
+    assert window.in_flight == 0
+
+
 class Bus(RuleBasedStateMachine):
     """Any course of publishing, answers, refusals and lost connections."""
 
@@ -119,18 +170,27 @@ class Bus(RuleBasedStateMachine):
         self.sent: list[int] = []
         self.stored: list[int] = []
 
-    @rule(count=st.integers(1, 5))
-    def publish(self, count):
-        count = min(count, self.window.room)
-        self.window.take([message(self.next + i) for i in range(count)], 0.0)
-        self.next += count
+    @rule(tickers=st.text("AB", min_size=1, max_size=5))
+    def publish(self, tickers):
+        tickers = tickers[: self.window.room]
+        messages = [message(self.next + at, ticker=t) for at, t in enumerate(tickers)]
+        self.window.take(messages, 0.0)
+        self.next += len(messages)
         self.send()
+
+    @rule(careful=st.booleans())
+    def take_care(self, careful):
+        self.window.careful = careful
 
     def send(self):
         numbers = [number for number, _ in self.window.next_unsent(4, 1 << 20)]
         assert numbers == sorted(numbers)
         assert not set(numbers) & set(self.sent)
         assert not self.sent or not numbers or numbers[0] > self.sent[-1]
+        if self.window.careful:
+            assert not (numbers and self.sent)
+            tickers = [self.window.find(number).ticker for number in numbers]
+            assert len(tickers) == len(set(tickers))
         self.window.sent(numbers)
         self.sent += numbers
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 __all__ = ["Mask"]
 
@@ -31,24 +32,24 @@ class Mask:
     def __call__(self, text: str) -> str:
         """Return the text without them, cut at 512 characters."""
         # Cut last: a cut may leave a piece that is too short to be recognised.
+        text = text[: 4 * _LONGEST_TEXT]
+        hidden = [False] * len(text)
         for secret in self._secrets:
-            text = _hide(text[: 4 * _LONGEST_TEXT], secret)
+            for start, end in _pieces(text, secret):
+                hidden[start:end] = [True] * (end - start)
+        shown = itertools.groupby(range(len(text)), hidden.__getitem__)
+        text = "".join(
+            _MASKED if masked else "".join(text[at] for at in run) for masked, run in shown
+        )
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
-def _hide(text: str, secret: str) -> str:
+def _pieces(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield where a secret stands in a text, or a long enough run of it."""
     if len(secret) < _SHORTEST:
-        return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _MASKED, text)
-    pieces: list[str] = []
-    at = 0
-    while at < len(text):
-        end = at + _SHORTEST
-        if text[at:end] not in secret or end > len(text):
-            pieces.append(text[at])
-            at += 1
-            continue
-        while end < len(text) and text[at : end + 1] in secret:
-            end += 1
-        pieces.append(_MASKED)
-        at = end
-    return "".join(pieces)
+        for match in re.finditer(rf"(?<!\w){re.escape(secret)}(?!\w)", text):
+            yield match.span()
+        return
+    for start in range(len(text) - _SHORTEST + 1):
+        if text[start : start + _SHORTEST] in secret:
+            yield start, start + _SHORTEST
