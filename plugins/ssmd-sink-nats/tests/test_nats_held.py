@@ -146,6 +146,15 @@ async def test_a_place_far_below_the_end_is_searched_for(server, consumer, bench
             assert (await run.transport.stored(None)).last_ts == messages[-1].ts
 
 
+async def test_what_stands_a_window_before_its_place_is_found(server, bench, monkeypatch):
+    monkeypatch.setattr("ssmd_sink_nats.held._FIRST_SPAN", 16)
+    monkeypatch.setattr("ssmd_sink_nats.reading._PAGE", 10)
+    early, late = log(200)[:150], log(200)[150:]
+    async with bench(url=server.url, create_stream=True) as run:
+        await publish(run, [*late, *early])
+        assert (await run.transport.stored(START + 149)).ids == ids(late)
+
+
 async def test_two_streams_are_looked_through(server, consumer, bench):
     messages = [record(START + n, kind="trade" if n % 2 else "ticker") for n in range(20)]
     async with consumer(server.url) as bus:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from ssmd_core.sink import Stored
 from ssmd_core.sink.bus import StoredMessage
+from ssmd_sink_nats.config import MAX_WINDOW
 from ssmd_sink_nats.protocol import ApiError
 from ssmd_sink_nats.reading import Selection, Source, Unreadable, read
 from ssmd_sink_nats.streams import Plan, StreamInfo, find_streams
@@ -79,7 +80,9 @@ async def stored_above(source: Source, plan: Plan, after: int | None) -> Stored:
     ids: set[str] = set()
     last_ts = 0
     for info in streams:
-        async with contextlib.aclosing(_pages_above(source, plan, info, after)) as pages:
+        start = await _begin_above(source, plan, info, after)
+        wanted = _selection(plan, info, after=start - 1)
+        async with contextlib.aclosing(read(source, wanted)) as pages:
             async for page in pages:
                 last_ts = max(last_ts, newest_ts(page, plan))
                 ids.update(m.msg_id for m in page if m.ts > after and m.msg_id)
@@ -134,22 +137,18 @@ async def _newest_of(source: Source, plan: Plan, info: StreamInfo) -> int:
         span *= _WIDER
 
 
-async def _pages_above(
-    source: Source, plan: Plan, info: StreamInfo, after: int
-) -> AsyncGenerator[list[StoredMessage], None]:
-    """Yield pages from far enough below ``after`` on, to the end."""
+async def _begin_above(source: Source, plan: Plan, info: StreamInfo, after: int) -> int:
+    """Return a sequence that nothing above ``after`` stands before."""
     span = _FIRST_SPAN
-    while True:
-        start = _start(info, span)
-        wanted = _selection(plan, info, after=start - 1)
-        async with contextlib.aclosing(read(source, wanted)) as pages:
+    while (start := _start(info, span)) > info.state.first_seq:
+        pages = read(source, _selection(plan, info, after=start - 1))
+        async with contextlib.aclosing(pages):
             first: list[StoredMessage] = await anext(pages, [])
-            if start <= info.state.first_seq or begins_below(first, after):
-                yield first
-                async for page in pages:
-                    yield page
-                return
+        if begins_below(first, after):
+            # What the bus refused at first stands behind what was given later.
+            return _start(info, span + MAX_WINDOW)
         span *= _WIDER
+    return start
 
 
 def _start(info: StreamInfo, span: int) -> int:
