@@ -153,6 +153,11 @@ def test_a_scanner_takes_the_lines_that_the_parser_of_catch_up_takes(session, no
         (write(Batch(NOON, [b"{}"]), feed="other")[:-1], "a line of the feed other"),
         (b"hello", "not a line of the archive"),
         (write(Batch(NOON, [b"{}"]))[:-3], "not a line of the archive"),
+        (write(Batch(NOON, [b"{}"])).replace(b"-22T", b"-32T")[:-1], "not a line of the archive"),
+        (
+            write(Batch(NOON, [b"a"], raw=frozenset({0}))).replace(b"YQ==", b"YQ=")[:-1],
+            "not a line of the archive",
+        ),
     ],
 )
 def test_damage_says_what_it_looks_like(line, what):
@@ -239,6 +244,16 @@ def test_reading_goes_on_behind_a_frame_that_cannot_be_decompressed(compression,
     ((line, lines, what),) = damage(found)
     assert (line, lines) == (1 + 2 * which, 1)
     assert "cannot be decompressed" in what
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_what_only_looks_like_the_next_frame_is_part_of_the_damage(compression):
+    first, last = pack(compression, write(Batch(NOON, [b"1"])), write(Batch(NOON + 1, [b"2"])))
+    found = scanned(first[:-4] + first[:9] + last, compression)
+    assert flat(found) == [(NOON + 1, 0, b"2", False)]
+    ((line, lines, what),) = damage(found)
+    assert (line, lines) == (1, 1)
+    assert what.startswith(f"{len(first) + 5} bytes from byte 0 cannot be decompressed: ")
 
 
 def test_the_end_of_a_frame_is_looked_for_across_blocks():

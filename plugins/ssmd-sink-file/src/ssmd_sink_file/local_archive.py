@@ -92,7 +92,7 @@ class LocalArchive(ArchivedFiles):
                     feed=feed,
                     day=day,
                     content=_CONTENTS[piece.kind],
-                    is_open=is_growing and piece.closing_bytes is None,
+                    is_open=is_growing,
                 )
                 for piece in held.pieces
             ]

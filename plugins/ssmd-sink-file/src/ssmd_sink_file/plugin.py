@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ssmd_core.plugins import StorageType, hookimpl
@@ -11,6 +11,7 @@ from ssmd_sink_file.object_config import AbfsConfig, AnyConfig, GsConfig, Object
 
 if TYPE_CHECKING:
     from ssmd_core.sink import Storage, StorageContext
+    from ssmd_core.sink.archive import Archive
 
 
 def _open(context: StorageContext, config: LocalConfig | ObjectConfig) -> Storage:
@@ -23,6 +24,12 @@ def _open(context: StorageContext, config: LocalConfig | ObjectConfig) -> Storag
     return LocalStorage(context, config)
 
 
+def _archive(place: str, environ: Mapping[str, str]) -> Archive:
+    from ssmd_sink_file.archive import open_archive  # noqa: PLC0415  a plugin stays light
+
+    return open_archive(place, environ)
+
+
 @hookimpl
 def ssmd_storages() -> Iterator[StorageType]:
     """Yield the archive on local disk, and those in object storage."""
@@ -31,6 +38,7 @@ def ssmd_storages() -> Iterator[StorageType]:
         api_version=1,
         config=AnyConfig,
         open=_open,
+        archive=_archive,
         summary="JSON lines in day directories on local disk",
         stability="beta",
     )
@@ -39,6 +47,7 @@ def ssmd_storages() -> Iterator[StorageType]:
         api_version=1,
         config=S3Config,
         open=_open,
+        archive=_archive,
         summary="Compressed parts in S3 or a store that speaks its language",
         stability="beta",
     )
@@ -47,6 +56,7 @@ def ssmd_storages() -> Iterator[StorageType]:
         api_version=1,
         config=GsConfig,
         open=_open,
+        archive=_archive,
         summary="Compressed parts in Google Cloud Storage",
         stability="beta",
     )
@@ -55,6 +65,7 @@ def ssmd_storages() -> Iterator[StorageType]:
         api_version=1,
         config=AbfsConfig,
         open=_open,
+        archive=_archive,
         summary="Compressed parts in Azure Blob Storage",
         stability="beta",
     )
