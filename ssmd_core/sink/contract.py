@@ -241,7 +241,7 @@ class Transport(ABC):
 
     @abstractmethod
     def oldest_unacked(self) -> int | None:
-        """Return the ``ts`` of the oldest message not acknowledged, None when there is none."""
+        """Return the least ``ts`` of the messages not acknowledged, None when there is none."""
 
     def connected(self) -> bool:
         """Say whether the bus is there: full and connected is slow, full and not is down."""

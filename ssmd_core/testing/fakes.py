@@ -158,10 +158,8 @@ class WindowTransport(Transport):
         self._acknowledged += left if count is None else min(count, left)
 
     def oldest_unacked(self) -> int | None:
-        """Return the ``ts`` of the oldest message not acknowledged."""
-        if self._acknowledged == len(self.taken):
-            return None
-        return self.taken[self._acknowledged].ts
+        """Return the least ``ts`` that is not acknowledged."""
+        return min((m.ts for m in self.taken[self._acknowledged :]), default=None)
 
     def connected(self) -> bool:
         """Say whether the bus is there."""

@@ -45,7 +45,7 @@ class EchoEncoder:
 class Rig:
     """A pipeline with fakes around it, driven by hand."""
 
-    def __init__(self, storage=None, transport=None, feed=None, encoder=None):
+    def __init__(self, storage=None, transport=None, feed=None, encoder=None, **parts):
         self.clock = ManualClock()
         self.receipt = ReceiptClock(self.clock)
         self.metrics = Metrics()
@@ -63,6 +63,7 @@ class Rig:
                 storage=storage,
                 transport=transport,
                 encoding=encoding if transport else None,
+                **parts,
             )
         )
         self.pipeline.attach(
