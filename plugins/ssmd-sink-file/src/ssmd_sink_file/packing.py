@@ -66,6 +66,11 @@ class Packing:
         return self._settled.closing if self._settled else ""
 
     @property
+    def needs(self) -> str:
+        """Name of the file that nobody may append to any more; empty where none is taken."""
+        return self.closing or (self.file if self._is_over else "")
+
+    @property
     def identity(self) -> Identity | None:
         """Which file the part was when it got its name."""
         return self._identity

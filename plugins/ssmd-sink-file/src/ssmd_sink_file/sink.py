@@ -282,6 +282,7 @@ class LocalStorage(Storage):
             await self.sync()
             with anyio.move_on_after(_LAST_WORK_SECONDS):
                 async with self._syncing:
+                    self._upkeep.hurry()
                     for kind in self._latest.keys() & set(PACKED_KINDS) - self._current.keys():
                         self._upkeep.close_rest((self._latest[kind], kind))
                     await self._close_parts(lambda place, _: self._upkeep.may_close(place))
@@ -343,7 +344,9 @@ class LocalStorage(Storage):
         return None
 
     def _is_held(self, file: str) -> bool:
-        return any(segment.name == file for segment in self._segments())
+        """Say whether a file is open, or a part that it became."""
+        parts = f"{file}."
+        return any(s.name == file or s.name.startswith(parts) for s in self._segments())
 
     def _segments(self) -> Iterator[Segment]:
         yield from self._retired

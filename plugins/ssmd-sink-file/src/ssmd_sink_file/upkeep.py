@@ -48,7 +48,8 @@ class Upkeep:
     ) -> None:
         """``may_touch`` raises OSError while another connector has the archive.
 
-        ``is_held`` says whether a file, relative to the root, may still be appended to.
+        ``is_held`` says whether a file, relative to the root, is open for appends, or a part
+        that it became.
         """
         self._root = root
         self._layout = layout
@@ -103,7 +104,8 @@ class Upkeep:
 
     def is_due(self, place: Place, size: int) -> bool:
         """Say whether the plain file of a stream and day is large enough to be closed."""
-        return size >= self._part_bytes and self.may_close(place)
+        is_large = size >= self._part_bytes
+        return is_large and self.may_close(place) and self._monotonic() >= self._retry_at
 
     def may_close(self, place: Place) -> bool:
         """Say whether plain files are closed at all, and this one's last part is in."""
@@ -117,10 +119,10 @@ class Upkeep:
             self._may_touch()
             await to_thread.run_sync(job.begin, self._packed_bytes.get(place))
         except OSError as error:
-            self._tell(f"cannot close {job.plain}: {describe(error)}")
+            self._tell(f"cannot close {job.plain}, trying again: {describe(error)}")
         if not job.closing:
             return None
-        self._jobs.append(job)
+        self._jobs.appendleft(job)  # before what remains of its day, which may have ended
         return job
 
     def end_day(self, place: Place) -> None:
@@ -165,13 +167,12 @@ class Upkeep:
 
     async def _pack(self) -> None:
         job = self._jobs[0]
-        if self._is_held(job.closing or job.file):
+        if job.needs and self._is_held(job.needs):
             return
         try:
             self._may_touch()
             is_done = await to_thread.run_sync(job.work, self._packed_bytes.get(job.place))
         except OSError as error:
-            self._retry_at = self._monotonic() + _RETRY_SECONDS
             self._packed_bytes.pop(job.place, None)
             self._tell(f"cannot compress {job.plain}, trying again: {describe(error)}")
             return
@@ -182,7 +183,12 @@ class Upkeep:
                 self._packed_bytes[job.place] = job.packed_bytes
                 self._reported.discard(job.packed_file)
 
+    def hurry(self) -> None:
+        """Try again at once what failed."""
+        self._retry_at, self._fault = 0.0, ""
+
     def _tell(self, fault: str) -> None:
+        self._retry_at = self._monotonic() + _RETRY_SECONDS
         if fault != self._fault:
             self._context.warn(fault)
         self._fault = fault
