@@ -88,10 +88,21 @@ class _Track:
     marks: list[_Lost] = field(default_factory=list)
     """Why a hole is there that is known otherwise."""
     repaired: list[Interval] = field(default_factory=list)
+    ended: str = ""
+    """Why it was not covered any more, before the day that was asked for."""
 
     def begin(self, ts: int) -> None:
         if self.since is None:
             self.since = ts
+
+    def forget(self, before_ts: int) -> None:
+        for mark in self.marks:
+            if mark.interval.to_ts <= before_ts:
+                self.ended = mark.why
+        self.covered = [each for each in self.covered if each.to_ts > before_ts]
+        self.lost = [each for each in self.lost if each.interval.to_ts > before_ts]
+        self.marks = [each for each in self.marks if each.interval.to_ts > before_ts]
+        self.repaired = [each for each in self.repaired if each.to_ts > before_ts]
 
     def end(self, ts: int) -> None:
         if self.since is not None:
@@ -167,10 +178,7 @@ class Coverage:
         start = day_start(day)
         out = []
         for key, track in sorted(self._tracks.items()):
-            track.covered = [each for each in track.covered if each.to_ts > start]
-            track.lost = [each for each in track.lost if each.interval.to_ts > start]
-            track.marks = [each for each in track.marks if each.interval.to_ts > start]
-            track.repaired = [each for each in track.repaired if each.to_ts > start]
+            track.forget(start)
             end = upto if self._running else self._stopped.get(key.conn, self._last_ts)
             span = Interval(max(start, track.first_ts), min(start + DAY_NS, end))
             if span.length_ns > 0 and self._is_shown(key):
@@ -256,17 +264,24 @@ def _channel_day(key: Key, track: _Track, span: Interval) -> ChannelDay:
     missing = subtract([span], covered)
     repaired = intersect(missing, union(track.repaired))
     reasons = [*track.lost, *track.marks]
-    holes = [Hole(gone, _why(gone, reasons), _repair(gone, repaired)) for gone in missing]
+    holes = [
+        Hole(
+            gone,
+            _why(gone, reasons, track.ended if gone.from_ts == span.from_ts else ""),
+            _repair(gone, repaired),
+        )
+        for gone in missing
+    ]
     return ChannelDay(key=key, span=span, covered=covered, repaired=repaired, holes=holes)
 
 
-def _why(hole: Interval, lost: Iterable[_Lost]) -> str:
+def _why(hole: Interval, lost: Iterable[_Lost], before: str) -> str:
     words = dict.fromkeys(
         each.why
         for each in lost
         if each.interval.from_ts < hole.to_ts and each.interval.to_ts > hole.from_ts
     )
-    return ", ".join(list(words)[:_MOST_REASONS]) or "not subscribed"
+    return ", ".join(list(words)[:_MOST_REASONS]) or before or "not subscribed"
 
 
 def _repair(hole: Interval, repaired: Sequence[Interval]) -> Repair:
