@@ -167,6 +167,14 @@ def test_connection_and_clock_offset_come_from_the_subject(subject):
     assert found["clock_offset_seconds", FEED] == 1.5
 
 
+def test_free_space_is_shown_once_it_is_known(subject):
+    assert "ssmd_connector_archive_free_bytes" not in {family.name for family in scrape(subject)}
+    subject.metrics.archive_free_bytes = 7 * 2**40
+    (family,) = [f for f in scrape(subject) if f.name == "ssmd_connector_archive_free_bytes"]
+    assert family.type == "gauge"
+    assert [(s.labels["feed"], s.value) for s in family.samples] == [(subject.name, 7 * 2**40)]
+
+
 def test_the_build_says_what_runs_and_where(subject):
     (sample,) = next(f for f in scrape(subject) if f.name == "ssmd_connector_build_info").samples
     assert sample.value == 1
