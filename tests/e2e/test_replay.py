@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from rig.programs import SSMD, Archive, Bus, Files, Program
-from ssmd_core.clock import iso
+from ssmd_core.clock import NS, iso
 from ssmd_core.records import SCALE
 from ssmd_core.schema import open_decoder
 from ssmd_core.testing import LoopbackVenue, Recording, until
@@ -120,11 +120,13 @@ class Replayer:
     async def run(self, *more):
         return await self.program.run(*self.command(*more))
 
-    def begin(self, *, speed):
-        """Start a replay and go on."""
+    def begin(self, messages, *, seconds):
+        """Start a replay of these that lasts so long, however long the capture took."""
+        first, last = (int(message.headers["Ssmd-Ts"]) for message in (messages[0], messages[-1]))
+        speed = f"{(last - first) / seconds / NS:.6f}x"
         with self.program.errors.open("ab") as out:
             self.program.process = subprocess.Popen(
-                [*SSMD, *self.command(speed=speed)],
+                [*SSMD, *self.command("--from", iso(first), speed=speed)],
                 env=self.program.environ,
                 stdout=out,
                 stderr=out,
@@ -261,7 +263,7 @@ async def test_a_bus_without_a_stream_for_it_is_refused_with_the_command_that_ma
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_a_replay_cleanly_and_it_says_where_to_go_on(replayer, live, number):
     await replayer.add_stream()
-    run = replayer.begin(speed="0.001x")
+    run = replayer.begin(live, seconds=60)
     await until(lambda: replayer.holds(1), 30)
     run.process.send_signal(number)
     assert await run.wait() == 0, run.log()
@@ -272,9 +274,7 @@ async def test_a_signal_ends_a_replay_cleanly_and_it_says_where_to_go_on(replaye
 
 async def test_a_bus_that_is_killed_in_between_has_everything_once_in_the_end(replayer, live, bus):
     await replayer.add_stream()
-    span = int(live[-1].headers["Ssmd-Ts"]) - int(live[0].headers["Ssmd-Ts"])
-    # Three seconds, however long the capture took.
-    run = replayer.begin(speed=f"{span / 3e9:.3f}x")
+    run = replayer.begin(live, seconds=3)
     await until(lambda: replayer.holds(50), 30)
     bus.kill()
     bus.start()
