@@ -51,7 +51,7 @@ class Archiver:
         self._held: deque[Batch] = deque()
         self._held_bytes = 0
         self._failed = ""
-        self._sync_failed = False
+        self._sync_failed = ""
         self.head_ts = 0
         """Receipt time of the last frame in the archive."""
         self.lost = 0
@@ -63,8 +63,8 @@ class Archiver:
 
     @property
     def failing(self) -> str:
-        """Why the archive does not take frames, or empty."""
-        return self._failed
+        """Why the archive does not take frames, or does not make them durable, or empty."""
+        return self._failed or self._sync_failed
 
     @property
     def held(self) -> int:
@@ -113,7 +113,7 @@ class Archiver:
             self._report("sink_failed", sink="storage", reason=failure)
         elif self._sync_failed and not failure:
             self._report("sink_recovered", sink="storage")
-        self._sync_failed = bool(failure)
+        self._sync_failed = failure
 
     def _try(self, batch: Batch) -> bool:
         try:

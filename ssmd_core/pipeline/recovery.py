@@ -100,7 +100,8 @@ class Coverage:
     def _session(self, name: str, event: str, said: Mapping[str, Any]) -> _Session:
         session = self._open.get(name)
         if session is None:
-            session = _Session(name, said["conn"])
+            conn = said["conn"]
+            session = _Session(name, None if conn is None else int(conn))
             self._unintroduced |= event not in _INTRODUCTIONS
             if event in _BEGINNINGS:
                 self._open[name] = session
@@ -109,7 +110,7 @@ class Coverage:
     def _take(self, ts: int, event: str, session: _Session, said: Mapping[str, Any]) -> None:
         match event:
             case "session_carried":
-                for sid, channel in said["channels"].items():
+                for sid, channel in dict(said["channels"]).items():
                     self._cover(session, str(sid), str(channel), ts)
             case "subscribed":
                 self._cover(session, str(said["sid"]), str(said["channel"]), ts)

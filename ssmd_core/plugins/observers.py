@@ -70,6 +70,8 @@ class Observers:
             self._calls.put_nowait((hook, arguments))
         except queue.Full:
             self.dropped += 1
+            if self.dropped.bit_count() == 1:  # at 1, 2, 4, 8 …: said, and not once a call
+                self._warn(f"observers are too slow: {self.dropped} calls dropped so far")
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from ssmd_core.pipeline.ledger import Observe
 from ssmd_core.pipeline.parts import PipelineParts, Tap
 from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.service.address import bind
+from ssmd_core.service.closing import Closer, Stop, close_all
 from ssmd_core.service.http import serve
 from ssmd_core.service.monitored import Readiness
 from ssmd_core.service.overview import RUNNING, Parts, readiness, status
-from ssmd_core.service.pulse import Pulse
+from ssmd_core.service.pulse import Pulse, stacks
 from ssmd_core.service.sinks import Wiring, make_storage, make_transport
 from ssmd_core.sink import Health, Message, Storage, Transport
 
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Connector"]
 
 _log = structlog.get_logger("ssmd")
-_CLOSE_SECONDS = 1.0
 _TICK_LIMIT_SECONDS = 30.0
 
 
@@ -78,6 +79,9 @@ class Connector:
             on_rejected=self._on_rejected,
         )
         self._pulse = Pulse(self._clock)
+        self._stop = Stop(
+            settings.shutdown_seconds, monotonic=time.monotonic, force=self._end_by_force
+        )
         self._started_ns = self._clock.wall_ns()
         self._connector_id = connector_id(None)
         self._phase = "starting"
@@ -101,8 +105,11 @@ class Connector:
         stopping = stop or anyio.Event()
         sock = bind(self._settings.health_host, self._settings.health_port)
         # Listened for to the very end: a late signal must not undo what was said.
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            return await self._run(sock, signals, stopping)
+        try:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                return await self._run(sock, signals, stopping)
+        finally:
+            self._stop.end()
 
     async def _run(
         self, sock: socket.socket, signals: AsyncIterator[signal.Signals], stopping: anyio.Event
@@ -114,6 +121,7 @@ class Connector:
             endpoint = await tasks.start(serve, sock, self)
             self.health_address = str(endpoint.address)
             tasks.start_soon(self._heed, signals, stopping)
+            tasks.start_soon(_call_when, stopping, self._stop.begin)
             try:
                 code = await self._start_and_capture(stopping)
             except SsmdError as error:
@@ -204,6 +212,7 @@ class Connector:
             except SsmdError as error:
                 failure = error
             self._phase = "stopping"
+            self._stop.begin()
             host.stop()
             lost = await self._drain(pipeline)
             self._pulse.unwatch(beat)
@@ -213,8 +222,7 @@ class Connector:
         return lost
 
     async def _drain(self, pipeline: Pipeline) -> int:
-        limit = self._settings.shutdown_seconds
-        limit -= min(3 * _CLOSE_SECONDS, limit / 4)
+        limit = self._stop.shares.drain_seconds
         with anyio.move_on_after(limit) as scope:
             await pipeline.drain()
         if scope.cancelled_caught:
@@ -223,22 +231,27 @@ class Connector:
 
     async def _close(self) -> Exception | None:
         """Close files, then the bus, then the venue, each within its time; return what failed."""
-        closers: list[Callable[[], Awaitable[None]]] = []
+        self._stop.begin()
+        close_seconds = self._stop.shares.close_seconds
+        closers: list[Closer] = []
         if self._storage is not None:
-            closers.append(self._storage.aclose)
+            seconds = self._stop.archive_seconds()
+            closers.append(Closer(part="archive", close=self._storage.aclose, seconds=seconds))
         if self._transport is not None:
-            closers.append(self._transport.aclose)
+            close = self._transport.aclose
+            closers.append(Closer(part="bus", close=close, seconds=close_seconds))
         if self._host is not None:
-            closers.append(partial(self._host.close, _CLOSE_SECONDS / 2))
-        fault: Exception | None = None
-        for close in closers:
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-                try:
-                    await close()
-                except Exception as error:  # noqa: BLE001  the others are closed all the same
-                    _log.exception("a part could not be closed")
-                    fault = fault or error
-        return fault
+            hang_up = partial(self._host.close, close_seconds / 2)
+            closers.append(Closer(part="venue", close=hang_up, seconds=close_seconds))
+        return await close_all(closers)
+
+    def _end_by_force(self) -> None:
+        """End the process: the time of the stop is over, and something does not come back."""
+        _log.error("a call hangs, the stop is ended by force", stacks=stacks())
+        _log.error(
+            "stopped by force: what was not durable yet may be lost", exit_code=1, **self._counts()
+        )
+        os._exit(1)
 
     def _say_farewell(self, lost: int) -> int:
         if lost:

@@ -1,5 +1,6 @@
 import pytest
 
+from ssmd_core.config import ProcessSettings
 from ssmd_core.errors import StorageFailed
 from ssmd_core.service.connector import Connector
 from ssmd_core.testing.fakes import MemoryStorage, WindowTransport
@@ -20,8 +21,9 @@ class ClosingTransport(WindowTransport):
 
 
 async def test_an_archive_that_cannot_be_closed_keeps_nothing_else_open():
-    connector = Connector(plan=None, settings=None)
+    connector = Connector(plan=None, settings=ProcessSettings.read({}))
     connector._storage, connector._transport = DyingStorage(), ClosingTransport()
     fault = await connector._close()
+    connector._stop.end()
     assert connector._transport.closed
     assert isinstance(fault, StorageFailed)
