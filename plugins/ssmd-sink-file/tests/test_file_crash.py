@@ -95,7 +95,8 @@ from ssmd_sink_file.sink import LocalStorage
 async def main(path):
     context = StorageContext(feed="kalshi", environment="t", metrics=Metrics(),
                              report=lambda event, **fields: None, environ={}, warn=str)
-    storage = LocalStorage(context, LocalConfig(path=path))
+    config = LocalConfig(path=path, compression=sys.argv[2], part_bytes=1_000_000)
+    storage = LocalStorage(context, config)
     ts = await storage.open() or 1_795_348_800_000_000_000
     print("open", flush=True)
     while True:
@@ -109,10 +110,10 @@ anyio.run(main, sys.argv[1])
 """
 
 
-def kill_a_writer(root, seconds):
+def kill_a_writer(root, seconds, compression="none"):
     """Let a writer run for ``seconds`` from its first append on; return the last ts it told."""
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, root], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, root, compression], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "open\n"
         told = process.stdout.readline()
@@ -138,6 +139,30 @@ async def test_a_writer_killed_at_any_instant_leaves_whole_lines_and_loses_none(
     torn = path.with_name("kalshi.torn")
     torn_lines = torn.read_bytes().count(b"\n") if torn.exists() else 0
     assert torn_lines == told.metrics.torn_tails
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+async def test_a_writer_killed_while_parts_close_loses_no_line_and_doubles_none(
+    root, make, told, compression
+):
+    rng, end = random.Random(8), {"zstd": ".zst", "gzip": ".gz"}[compression]
+    for number in range(6):
+        acknowledged = await anyio.to_thread.run_sync(
+            kill_a_writer, root, rng.uniform(0, 0.2), compression
+        )
+        if number % 2:
+            continue  # the next writer finds what this one left
+        storage = make(lock_seconds=10.0, compression=compression)
+        last_ts = await storage.open()
+        assert last_ts >= acknowledged
+        expected = NOON + 1
+        async for batch in storage.read(0, 1 << 62):
+            assert batch.first_ts == expected
+            expected = batch.last_ts + 1
+        assert expected == last_ts + 1
+        await storage.aclose()
+        assert [path.suffix for path in root.glob("*/kalshi.jsonl*")] == [end]
 
 
 @pytest.mark.anyio
