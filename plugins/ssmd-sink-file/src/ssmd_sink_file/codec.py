@@ -40,11 +40,12 @@ class Source:
 
     def some(self, limit_bytes: int) -> bytes:
         """Return at least a byte, at most ``limit_bytes``; empty at the end."""
-        if self._ahead:
-            data, self._ahead = self._ahead[:limit_bytes], self._ahead[limit_bytes:]
-        else:
-            data = self._read(limit_bytes)
+        data, self._ahead = self._ahead[:limit_bytes], self._ahead[limit_bytes:]
         self.offset += len(data)
+        if len(data) < limit_bytes:
+            more = self._read(limit_bytes - len(data))
+            self.offset += len(more)
+            data += more
         return data
 
     def exactly(self, count: int) -> bytes:

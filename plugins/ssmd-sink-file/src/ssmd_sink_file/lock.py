@@ -105,8 +105,13 @@ class Lock:
                 write_all(self._fd, msgspec.json.encode(holder) + b"\n")
 
 
-async def acquire(path: Path, wait_seconds: float) -> Lock:
+async def acquire(path: Path, wait_seconds: float, *, key: str = "storage.path") -> Lock:
     """Return the lock, waiting for its holder to stop.
+
+    Args:
+        path: the lock file.
+        wait_seconds: how long to wait.
+        key: the setting that says where it lies, for the message.
 
     Raises:
         StorageUnusable: it is still held, and by whom; or the file cannot be used.
@@ -122,6 +127,6 @@ async def acquire(path: Path, wait_seconds: float) -> Lock:
         raise StorageUnusable(msg) from error
     msg = (
         f"the archive is in use: {path} is held by {lock.holder()}, "
-        f"waited {wait_seconds:g} s; stop it, or give this connector another `storage.path`"
+        f"waited {wait_seconds:g} s; stop it, or give this connector another `{key}`"
     )
     raise StorageUnusable(msg)

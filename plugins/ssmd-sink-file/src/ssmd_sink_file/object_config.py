@@ -127,6 +127,12 @@ class ObjectConfig(BaseModel):
         return folders
 
     @model_validator(mode="after")
+    def _room_for_parts(self) -> ObjectConfig:
+        if self.max_spool_bytes is not None and self.max_spool_bytes < 2 * self.part_bytes:
+            raise ValueError("`max_spool_bytes` must leave room for two parts of `part_bytes`")
+        return self
+
+    @model_validator(mode="after")
     def _one_place(self) -> ObjectConfig:
         if self.path is None and self.bucket is None:
             raise ValueError("says not where to: give `bucket`, or a URL as `path`")

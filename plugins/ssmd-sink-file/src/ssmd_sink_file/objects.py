@@ -34,6 +34,7 @@ from ssmd_sink_file.worker import backoff_seconds
 
 __all__ = ["ObjectStorage"]
 
+_SPOOL_KEY = "storage.spool"
 _LOCK_SECONDS = 30.0
 _LAST_SECONDS = 15.0
 """So long closing may take where nobody bounds it."""
@@ -110,8 +111,10 @@ class ObjectStorage(Storage):
         Raises:
             StorageUnusable: lock held, spool not writable, no such bucket, or refused.
         """
-        await to_thread.run_sync(prepare, self.root, self._probe, self._context.warn)
-        self._lock = await acquire(self._lock.path, self._lock_seconds)
+        await to_thread.run_sync(
+            partial(prepare, self.root, self._probe, self._context.warn, key=_SPOOL_KEY)
+        )
+        self._lock = await acquire(self._lock.path, self._lock_seconds, key=_SPOOL_KEY)
         try:
             found = await to_thread.run_sync(look, self._spool, self._context.feed)
             uploaded_ts = await self._shipping.connect(self._config, is_empty=not found.jobs)

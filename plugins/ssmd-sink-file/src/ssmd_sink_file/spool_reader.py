@@ -93,19 +93,23 @@ class SpoolReader:
         deleted meanwhile is found again, or was read: what tells is the last ``ts`` read.
         """
         done: set[OpenName | PartName] = set()
+        newest: OpenName | None = None
         while True:
-            name = next(
-                (n for n in self._files(kind) if n not in done and _may_hold(n, wanted)), None
-            )
-            if name is None:
+            names = [n for n in self._files(kind) if n not in done and _may_hold(n, wanted)]
+            if not names or names == [newest]:
                 return
+            name = names[0]
             try:
                 for lines in self._lines(name, wanted, self._frames):
                     wanted = Range(lines[-1].ts, wanted.upto)
                     yield lines
             except FileNotFoundError:
                 continue
-            done.add(name)
+            # What is appended to may have grown until there is a file behind it.
+            if isinstance(name, OpenName) and len(names) == 1:
+                newest = name
+            else:
+                done.add(name)
 
     def _days(self, wanted: Range) -> Iterator[list[Note]]:
         """Yield the ledger lines of each day.
