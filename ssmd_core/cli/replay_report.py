@@ -37,8 +37,13 @@ def replayed(so_far: Replayed, metrics: Metrics) -> Iterator[str]:
     if so_far.fault:
         yield _line("given up", redact_text(so_far.fault))
     if so_far.stopped or so_far.fault:
-        place = iso(so_far.last_ts) if so_far.last_ts else "the beginning"
-        yield _line("stopped", f"go on with --from {place}; what is there is not stored twice")
+        yield _line("stopped", _where_to_go_on(so_far))
+
+
+def _where_to_go_on(so_far: Replayed) -> str:
+    if not so_far.last_ts:
+        return "before anything was sent"
+    return f"go on with --from {iso(so_far.last_ts)}; what is there is not stored twice"
 
 
 def compared(findings: Findings, name: str) -> Iterator[str]:

@@ -109,12 +109,13 @@ def test_the_code_that_runs_is_not_the_checkout(installed):
     assert str(ROOT) not in where
 
 
-def test_the_schema_travels_in_the_wheel(installed):
+@pytest.mark.parametrize("name", ["trade.capnp", "trade-v2.capnp"])
+def test_the_schemas_travel_in_the_wheel(installed, name):
     code = (
         "from importlib.resources import files;"
-        "print((files('ssmd_core.schema') / 'files/trade.capnp').read_text())"
+        f"print((files('ssmd_core.schema') / 'files/{name}').read_text())"
     )
-    assert installed.run("python", "-c", code) == (ROOT / "schemas/trade.capnp").read_text() + "\n"
+    assert installed.run("python", "-c", code) == (ROOT / "schemas" / name).read_text() + "\n"
 
 
 def declared():
