@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,9 @@ from ssmd_core.records import Batch, Stream
 from ssmd_core.sink.archive import Archive, ArchiveFile, Content, Damaged
 
 __all__ = ["FrameReader", "Watcher"]
+
+
+_TOGETHER = 256
 
 
 class Watcher(Protocol):
@@ -55,9 +58,13 @@ class FrameReader:
         self._book = book
         self._parser_of = parser_of
         self._watcher = watcher
-        self._last_ts = {Content.LIVE: 0, Content.REST: 0}
+        self._last_ts: dict[str, int] = {}
+        """By content; an enum as the key would cost as much as all the rest of a step."""
         self._recounts: dict[str, Recount] = {}
         self._stray: dict[int, _Stray] = {}
+        self._waiting: list[Batch] = []
+        self._waiting_frames = 0
+        self._waiting_of: Session | None = None
         self.unread: dict[str, str] = {}
         """Session → why its sequences are not checked."""
 
@@ -67,12 +74,15 @@ class FrameReader:
         for file in self._archive.files(self._feed, day):
             if file.content is Content.LEDGER:
                 continue
+            count = 0
             try:
                 for batch in self._batches(file, upto, findings):
-                    counts[file.content] += len(batch.frames)
+                    count += len(batch.frames)
                     self._take(batch, file, findings)
             except StorageFailed as error:
                 self._tell(findings, file, Kind.UNREADABLE, str(error))
+            counts[file.content] += count
+        self._parse_waiting()
         for conn in list(self._stray):
             self._end_stray(conn, day, findings)
         return counts
@@ -98,21 +108,25 @@ class FrameReader:
 
     def _batches(self, file: ArchiveFile, upto: int, findings: Findings) -> Iterator[Batch]:
         start = day_start(file.day)
-        last_ts = self._last_ts[file.content]
+        end = start + DAY_NS
+        content = file.content.value
+        last_ts = self._last_ts.get(content, 0)
         for batch in self._archive.frames(file):
             if isinstance(batch, Damaged):
                 findings.add(damaged(batch, file))
                 continue
             first_ts = batch.first_ts
+            batch_last = first_ts + len(batch.frames) - 1
             if first_ts > upto:
                 return
             if first_ts <= last_ts:
                 text = f"{file.name}: a frame of {iso(first_ts)} behind one of {iso(last_ts)}"
                 self._tell(findings, file, Kind.OUT_OF_ORDER, text, first_ts)
-            last_ts = self._last_ts[file.content] = max(last_ts, batch.last_ts)
-            if first_ts < start or batch.last_ts >= start + DAY_NS:
+            last_ts = max(last_ts, batch_last)
+            if first_ts < start or batch_last >= end:
                 text = f"{file.name}: a frame of {iso(first_ts)} stands in another day's file"
                 self._tell(findings, file, Kind.WRONG_DAY, text, first_ts)
+            self._last_ts[content] = last_ts
             yield batch
 
     def _take(self, batch: Batch, file: ArchiveFile, findings: Findings) -> None:
@@ -127,12 +141,30 @@ class FrameReader:
             self._end_stray(batch.conn, file.day, findings)
         session.lines += len(batch.frames)
         session.last_ts = batch.last_ts
-        recount = self._recount(session)
-        if recount is not None:
-            parsed, _ = read_frames(recount.feed, batch.frames, batch.raw, recount)
-            recount.follow(batch, parsed)
+        if session is not self._waiting_of:
+            self._parse_waiting()
+            self._waiting_of = session
+        self._waiting.append(batch)
+        self._waiting_frames += len(batch.frames)
+        if self._waiting_frames >= _TOGETHER:
+            self._parse_waiting()
+
+    def _parse_waiting(self) -> None:
+        """Parse several batches of a session in one call: most hold one frame or two."""
+        session, batches = self._waiting_of, self._waiting
+        self._waiting, self._waiting_frames = [], 0
+        recount = self._recount(session) if session is not None and batches else None
+        if recount is None:
+            return
+        frames = [data for batch in batches for data in batch.frames]
+        parsed, _ = read_frames(recount.feed, frames, _raw(batches), recount)
+        start = 0
+        for batch in batches:
+            said = parsed[start : start + len(batch.frames)]
+            start += len(said)
+            recount.follow(batch, said)
             if self._watcher is not None:
-                self._watcher.on_frames(batch, parsed, session)
+                self._watcher.on_frames(batch, said, session)
 
     def _take_fetched(self, batch: Batch) -> None:
         if self._watcher is None:
@@ -187,3 +219,14 @@ class FrameReader:
                 to_ts=ts,
             )
         )
+
+
+def _raw(batches: Sequence[Batch]) -> frozenset[int]:
+    """Return the positions of raw frames among those of all batches."""
+    raw: list[int] = []
+    start = 0
+    for batch in batches:
+        if batch.raw:
+            raw += [start + position for position in batch.raw]
+        start += len(batch.frames)
+    return frozenset(raw)

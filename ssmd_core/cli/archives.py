@@ -1,36 +1,22 @@
-"""Decides which archive, feeds and days a command reads, and up to which moment."""
+"""Decides which feeds and days of an archive a command reads, and up to which moment."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from ssmd_core.audit.events import DAY_NS, day_start
 from ssmd_core.audit.scope import Scope, choose_days, refuse_date
 from ssmd_core.clock import day_of
-from ssmd_core.errors import StorageFailed, UsageError
-from ssmd_core.plugins.registry import Registry
-from ssmd_core.service.archives import open_archive
+from ssmd_core.errors import UsageError
 from ssmd_core.sink.archive import Archive
 
-__all__ = ["choose_feeds", "choose_scopes", "open_place", "read_up_to"]
+__all__ = ["choose_feeds", "choose_scopes", "read_up_to"]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SETTLE_SECONDS = 0.25
 """A frame is in the archive that long after its receipt, unless the disk refuses it."""
-
-
-def open_place(place: str, registry: Registry, environ: Mapping[str, str]) -> Archive:
-    """Open what lies at a path or URL.
-
-    Raises:
-        UsageError: there is no archive.
-        PluginError: nobody reads such a place.
-    """
-    try:
-        return open_archive(place, registry, environ)
-    except StorageFailed as error:
-        raise UsageError(str(error)) from error
 
 
 def choose_feeds(archive: Archive, feed: str | None) -> Sequence[str]:
@@ -72,7 +58,11 @@ def read_up_to(archive: Archive, feeds: Sequence[str]) -> int:
     """Return the receipt time up to which everything lies in the archive by now."""
     now_ns = time.time_ns()
     today = day_of(now_ns)
-    if any(day >= today for feed in feeds for day in archive.days(feed)):
+    newest = max((day for feed in feeds for day in archive.days(feed)), default="")
+    if newest > today:
+        # Its clock is ahead of ours, which then says nothing of what is whole.
+        return day_start(newest) + DAY_NS - 1
+    if newest == today:
         # Ledger and frames are read one after the other: what comes in between is left out.
         time.sleep(_SETTLE_SECONDS)
     return now_ns

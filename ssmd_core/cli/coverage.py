@@ -34,11 +34,12 @@ from ssmd_core.audit.ledger import LedgerReader
 from ssmd_core.audit.parsers import Parsers
 from ssmd_core.audit.repairs import can_be_repaired
 from ssmd_core.audit.scope import Scope
-from ssmd_core.cli.archives import choose_feeds, choose_scopes, open_place, read_up_to
+from ssmd_core.cli.archives import choose_feeds, choose_scopes, read_up_to
 from ssmd_core.cli.coverage_view import CoveredDay, picture
 from ssmd_core.clock import iso
 from ssmd_core.plugins.index import PluginIndex
 from ssmd_core.plugins.registry import Registry
+from ssmd_core.service.archives import open_archive
 from ssmd_core.sink.archive import Archive
 
 __all__ = ["coverage"]
@@ -61,7 +62,7 @@ def coverage(
     """
     registry = Registry(PluginIndex.installed())
     parsers = Parsers(registry)
-    with open_place(place, registry, environ) as archive:
+    with open_archive(place, registry, environ) as archive:
         feeds = choose_feeds(archive, feed)
         upto = read_up_to(archive, feeds)
         days = [

@@ -15,11 +15,12 @@ from ssmd_core.audit.report import Report, report_json
 from ssmd_core.audit.scope import Scope
 from ssmd_core.audit.totals import DayTotals
 from ssmd_core.audit.verify import FeedAudit
-from ssmd_core.cli.archives import choose_feeds, choose_scopes, open_place, read_up_to
+from ssmd_core.cli.archives import choose_feeds, choose_scopes, read_up_to
 from ssmd_core.cli.verify_bus import Bus, find_bus, name_extras, read_bus
 from ssmd_core.clock import day_of, iso
 from ssmd_core.plugins.index import PluginIndex
 from ssmd_core.plugins.registry import Registry
+from ssmd_core.service.archives import open_archive
 from ssmd_core.sink.archive import Archive
 
 __all__ = ["verify"]
@@ -44,7 +45,7 @@ def verify(
     registry = Registry(PluginIndex.installed())
     found_bus = find_bus(bus, env, registry, environ)
     findings, days, compared = Findings(), list[DayTotals](), list[BusTotals]()
-    with open_place(place, registry, environ) as archive:
+    with open_archive(place, registry, environ) as archive:
         feeds = choose_feeds(archive, feed)
         upto = read_up_to(archive, feeds)
         parsers = Parsers(registry)

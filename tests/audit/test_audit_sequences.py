@@ -9,6 +9,7 @@ from ssmd_core.clock import iso
 from ssmd_core.feed import Parsed
 from ssmd_core.feed.sequence import SequenceTracker
 from ssmd_core.records import Batch
+from ssmd_core.sink.archive import Content
 
 NEXT = "2026-11-23"
 
@@ -252,3 +253,16 @@ def test_the_recount_finds_the_holes_that_the_connector_found(numbers):
         recount.follow(Batch(ts, [b""]), [said])
     found = [(h.first, h.last, h.from_ts, h.to_ts) for h in recount.take_holes()]
     assert found == [(g.first, g.last, g.from_ts, g.to_ts) for g in live if g is not None]
+
+
+def test_a_frame_that_is_no_text_keeps_its_place_among_the_others(capture, audit):
+    capture.open()
+    capture.subscribed()
+    capture.numbered(1)
+    looks_like_one = b'{"sid":1,"seq":9}'
+    batch = Batch(capture.wait(), [b"{}", looks_like_one], raw=frozenset({1}))
+    capture.archive.put("plain", "2026-11-22", Content.LIVE, batch)
+    capture.received["s1"] += 2
+    capture.numbered(2)
+    capture.close()
+    assert list(audit(capture).findings) == []
