@@ -133,6 +133,17 @@ async def test_a_day_that_ends_is_closed_and_told_as_it_lies(archive, root, told
         assert plain(path) == lines_of(*given)
 
 
+async def test_a_stop_while_a_part_is_on_its_way_closes_what_came_behind_it_too(
+    archive, root, batch
+):
+    async with archive(compression="zstd", part_bytes=1000) as storage:
+        storage.append(batch(*[b"{}"] * 40))
+        await storage.sync()
+        assert list(root.glob("*/*.closing"))
+        storage.append(batch(b"1", at=100))
+    assert names(root) == ["kalshi.jsonl.zst"]
+
+
 async def test_a_quiet_stop_closes_what_a_crash_left_plain(archive, root, batch):
     async with archive() as storage:
         storage.append(batch(b"1"))

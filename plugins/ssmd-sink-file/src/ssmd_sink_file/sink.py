@@ -281,13 +281,7 @@ class LocalStorage(Storage):
         try:
             await self.sync()
             with anyio.move_on_after(_LAST_WORK_SECONDS):
-                async with self._syncing:
-                    self._upkeep.hurry()
-                    for kind in self._latest.keys() & set(PACKED_KINDS) - self._current.keys():
-                        self._upkeep.close_rest((self._latest[kind], kind))
-                    await self._close_parts(lambda place, _: self._upkeep.may_close(place))
-                while self._upkeep.is_busy:
-                    await self.sync()
+                await self._finish()
             await self.sync()
         finally:
             self._is_open = False
@@ -297,6 +291,20 @@ class LocalStorage(Storage):
             self._current.clear()
             self._opening.clear()
             self._lock.release()
+
+    async def _finish(self) -> None:
+        """Close what is plain, and report what is over, as far as it can be done now."""
+        upkeep = self._upkeep
+        upkeep.hurry()
+        for kind in self._latest.keys() & set(PACKED_KINDS) - self._current.keys():
+            upkeep.close_rest((self._latest[kind], kind))
+        while True:
+            # A part has to be in before the next one of its day gets a name.
+            async with self._syncing:
+                await self._close_parts(lambda place, _: upkeep.may_close(place))
+            if not upkeep.is_busy:
+                return
+            await self.sync()
 
     # ── reading ──────────────────────────────────────────────────────────────────
 
