@@ -23,7 +23,7 @@ from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pressure import Pressure
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.pipeline.recovery import read_coverage
-from ssmd_core.pipeline.resume import recall
+from ssmd_core.pipeline.resume import fetched_from, recall
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Message
 
@@ -89,10 +89,14 @@ class Pipeline:
         coverage = await read_coverage(storage.notes, last_ts)
         for ending in coverage.endings(last_ts):
             self.ledger.write("session_closed", **ending, **self.place())
-        if self._parts.encoding is not None:
-            await recall(storage, self._reader, self._parts.encoding, last_ts)
-        plans = feed.connections() if isinstance(feed, WebSocketFeed) else ()
-        return coverage.covered_until(last_ts, {plan.conn for plan in plans})
+        if not isinstance(feed, WebSocketFeed):
+            return {}
+        covered = coverage.covered_until(last_ts, {plan.conn for plan in feed.connections()})
+        from_ts = fetched_from(feed, covered, last_ts)
+        encoding = self._parts.encoding
+        if encoding is not None and from_ts is not None:
+            await recall(storage, self._reader, encoding, from_ts=from_ts, last_ts=last_ts)
+        return covered
 
     def _resume(self, last_ts: int) -> None:
         """Begin behind, where the cursor says that the bus has not everything."""

@@ -19,6 +19,8 @@ _DAY_NS = 86_400 * NS
 _INTRODUCTIONS = frozenset({"session_opened", "session_carried"})
 _BEGINNINGS = _INTRODUCTIONS | {"subscribed"}
 _REPAIRS = frozenset({"repaired", "unrepaired"})
+_STOPPED = "stopped"
+"""Why a repair was given up that the next run takes up again."""
 _SECONDS = len("2026-11-22T06:00:47")
 
 _Place = tuple[int, str]
@@ -46,6 +48,8 @@ class Coverage:
         self._open: dict[str, _Session] = {}
         self._closed: set[str] = set()
         self._until: dict[_Place, int] = {}
+        self._holes: dict[str, int] = {}
+        """Channel → where its first hole begins that no repair has ended."""
         self._unintroduced = False
 
     def take(self, ts: int, line: bytes) -> None:
@@ -53,7 +57,9 @@ class Coverage:
         try:
             said = msgspec.json.decode(line)
             event, session = said["event"], said["session"]
-            if isinstance(session, str) and session not in self._closed and event not in _REPAIRS:
+            if event in _REPAIRS:
+                self._take_repair(said)
+            elif isinstance(session, str) and session not in self._closed:
                 self._take(ts, event, self._session(session, event, said), said)
         except (msgspec.DecodeError, UnicodeError, LookupError, TypeError, ValueError):
             return
@@ -64,7 +70,10 @@ class Coverage:
         return not self._unintroduced and bool(self._open or self._closed)
 
     def covered_until(self, last_ts: int, conns: Collection[int]) -> dict[str, int]:
-        """Return for each channel until when it was captured on all of these connections.
+        """Return for each channel until when all of it was captured on these connections.
+
+        A hole whose repair the end of the run cut short counts: what follows it is offered
+        for repair again.
 
         Args:
             last_ts: the archive's end: until then open sessions were there.
@@ -78,7 +87,8 @@ class Coverage:
         covered: dict[str, int] = {}
         for (conn, channel), until in places.items():
             if conn in conns:
-                covered[channel] = min(until, covered.get(channel, until))
+                whole_until = min(until, self._holes.get(channel, until))
+                covered[channel] = min(whole_until, covered.get(channel, whole_until))
         return covered
 
     def endings(self, last_ts: int) -> Iterator[dict[str, Any]]:
@@ -118,7 +128,7 @@ class Coverage:
                 channel = session.channels.get(str(said["sid"]))
                 if channel is not None:
                     self._uncover(session, channel, ts)
-            case "gap" if said["first"] is None:
+            case "gap":
                 self._take_gap(session, str(said["channel"]), said)
             case "stale":
                 session.silent_since = _nanoseconds(said["last_ts"]) or ts
@@ -126,9 +136,22 @@ class Coverage:
                 self._close(ts, session, said)
 
     def _take_gap(self, session: _Session, channel: str, said: Mapping[str, Any]) -> None:
-        """A channel was dead; it is still where its last confirmation came before the end."""
-        if _nanoseconds(said["to_ts"]) > session.subscribed_ts.get(channel, 0):
-            self._uncover(session, channel, _nanoseconds(said["from_ts"]))
+        """A channel missed something; it is dead where no confirmation came since."""
+        from_ts, to_ts = _nanoseconds(said["from_ts"]), _nanoseconds(said["to_ts"])
+        self._note_hole(channel, from_ts)
+        if said["first"] is None and to_ts > session.subscribed_ts.get(channel, 0):
+            self._uncover(session, channel, from_ts)
+
+    def _take_repair(self, said: Mapping[str, Any]) -> None:
+        channel = str(said["channel"])
+        from_ts, to_ts = _nanoseconds(said["from_ts"]), _nanoseconds(said["to_ts"])
+        if said["event"] == "unrepaired" and said["reason"] == _STOPPED:
+            self._note_hole(channel, from_ts)
+        elif from_ts <= self._holes.get(channel, 0) <= to_ts:
+            del self._holes[channel]
+
+    def _note_hole(self, channel: str, from_ts: int) -> None:
+        self._holes[channel] = min(from_ts, self._holes.get(channel, from_ts))
 
     def _close(self, ts: int, session: _Session, said: Mapping[str, Any]) -> None:
         until = _nanoseconds(said.get("last_ts")) or session.silent_since or ts
@@ -140,7 +163,9 @@ class Coverage:
     def _cover(self, session: _Session, sid: str, channel: str, ts: int) -> None:
         session.channels[sid] = channel
         session.subscribed_ts[channel] = ts
-        self._until.pop((session.conn or 0, channel), None)
+        until = self._until.pop((session.conn or 0, channel), None)
+        if until is not None:
+            self._note_hole(channel, until)
 
     def _uncover(self, session: _Session, channel: str, until: int) -> None:
         self._until[session.conn or 0, channel] = until

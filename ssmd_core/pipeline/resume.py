@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import structlog
 
 from ssmd_core.clock import NS
+from ssmd_core.feed import WebSocketFeed
+from ssmd_core.feed.repair import Missed
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.log import LogReader
 from ssmd_core.sink import Message, Storage, Stored
 
-__all__ = ["Known", "ask", "place_below", "recall"]
+__all__ = ["Known", "ask", "fetched_from", "place_below", "recall"]
 
 _log = structlog.get_logger("ssmd.catchup")
 _ASK_SECONDS = 30.0
 _LOOK_BACK_NS = 5 * NS
 _RECALL_NS = 30 * NS
+_RECALL_MOST_NS = 600 * NS
 _RECALL_SECONDS = 5.0
 """So long a start may take over it, however many frames came at the end."""
 
@@ -82,11 +86,33 @@ async def ask(
             return None
 
 
-async def recall(storage: Storage, reader: LogReader, encoding: Encoding, last_ts: int) -> None:
-    """Remember what the last seconds of the log published: a backfill may bring it again."""
+def fetched_from(feed: WebSocketFeed, covered: Mapping[str, int], last_ts: int) -> int | None:
+    """Return from when on the feed will fetch what was missed; None: it will not."""
+    asked: list[int] = []
+    for channel, from_ts in covered.items():
+        missed = Missed(channel=channel, from_ts=from_ts, to_ts=last_ts)
+        with contextlib.suppress(Exception):  # a stranger's code: asked again when it matters
+            if feed.backfill(missed) is not None:
+                asked.append(from_ts)
+    return min(asked, default=None)
+
+
+async def recall(
+    storage: Storage, reader: LogReader, encoding: Encoding, *, from_ts: int, last_ts: int
+) -> None:
+    """Remember what the end of the log published: a backfill may bring it again.
+
+    Args:
+        storage: where the log is.
+        reader: reads it.
+        encoding: remembers it.
+        from_ts: from here on what was missed will be asked for.
+        last_ts: where the log ends.
+    """
+    after = max(min(from_ts, last_ts) - _RECALL_NS, last_ts - _RECALL_MOST_NS)
     try:
         with anyio.move_on_after(_RECALL_SECONDS):
-            async for batch in storage.read(last_ts - _RECALL_NS, last_ts):
+            async for batch in storage.read(after, last_ts):
                 encoding.recall(batch, reader.read(batch))
     except Exception as error:  # noqa: BLE001  the bus recognises what it had lately, too
         _log.warning("the end of the archive cannot be read back", why=str(error) or repr(error))

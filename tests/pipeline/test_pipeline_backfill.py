@@ -4,6 +4,7 @@ import pytest
 
 from ssmd_core.errors import ParseError
 from ssmd_core.feed import Endpoint, Parsed, WebSocketFeed
+from ssmd_core.feed.repair import Fetch
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.seen import Seen
@@ -32,6 +33,9 @@ class HistoryFeed(WebSocketFeed):
 
     def parse(self, data, session):
         return Parsed("trade", (trade(data.decode()),))
+
+    def backfill(self, missed):
+        return Fetch(url="http://127.0.0.1:1/") if missed.channel == "trade" else None
 
     def parse_fetched(self, data):
         if data == b"torn":
@@ -160,8 +164,14 @@ async def test_a_page_that_cannot_be_read_does_not_hold_up_the_log(running, rig,
     assert [payload for payload, _ in told(rig)] == [b"1", b"2"]
 
 
+def subscribe(rig, channel="trade", session="s"):
+    rig.pipeline.report("session_opened", session=session, conn=0)
+    rig.pipeline.report("subscribed", session=session, conn=0, channel=channel, sid=1)
+
+
 async def test_after_a_restart_the_end_of_the_log_is_remembered(rig, storage):
     before = rig(storage, WindowTransport())
+    subscribe(before)
     before.deliver(b"old")
     before.clock.advance(60)
     before.deliver(b"1")
@@ -194,8 +204,38 @@ async def test_a_page_that_the_last_run_did_not_publish_is_published_after_a_res
     assert told(after) == [(b"2", "backfill"), (b"3", "backfill")]
 
 
+async def test_what_a_repair_cut_short_will_fetch_again_is_remembered(rig, storage):
+    before = rig(storage, WindowTransport())
+    subscribe(before)
+    before.pipeline.report("session_closed", session="s", conn=0, cause="cut")
+    subscribe(before, session="s2")
+    before.deliver(b"1")
+    before.clock.advance(120)
+    before.deliver(b"2")
+
+    after = rig(storage, WindowTransport())
+    after.clock.advance(3_600)
+    covered = await after.pipeline.recover(await storage.open())
+    assert covered["trade"] < storage.batches[0].first_ts
+    fetch(after, b"1 2 3")
+    assert told(after) == [(b"3", "backfill")]
+
+
+async def test_a_feed_that_fetches_nothing_of_a_channel_has_nothing_to_remember(
+    rig, storage, monkeypatch
+):
+    before = rig(storage, WindowTransport())
+    subscribe(before, "ticker")
+    before.deliver(b"1")
+    after = rig(storage, WindowTransport())
+    monkeypatch.setattr(storage, "read", lambda after, upto: pytest.fail("read"))
+    assert "ticker" in await after.pipeline.recover(await storage.open())
+
+
 async def test_an_end_of_the_log_that_cannot_be_read_stops_no_start(rig, storage, monkeypatch):
-    rig(storage).deliver(b"1")
+    before = rig(storage)
+    subscribe(before)
+    before.deliver(b"1")
     after = rig(storage, WindowTransport())
     monkeypatch.setattr(storage, "read", lambda after, upto: 1 / 0)
     await after.pipeline.recover(await storage.open())

@@ -89,9 +89,45 @@ def test_a_new_session_that_has_not_confirmed_a_channel_yet_covers_nothing():
     assert until(read(*lines)) == {"trade": T + 5}
 
 
-def test_a_channel_confirmed_again_is_covered_again():
-    lines = opened(T), subscribed(T + 1), closed(T + 5), opened(T + 6, "s2")
-    assert until(read(*lines, subscribed(T + 8, session="s2"))) == {"trade": T + 100}
+AGAIN = (
+    opened(T),
+    subscribed(T + 1),
+    closed(T + 5),
+    opened(T + 6, "s2"),
+    subscribed(T + 8, session="s2"),
+)
+
+
+def repair(event, channel="trade", from_ts=T + 4, to_ts=T + 8, **more):
+    fields = {"channel": channel, "from_ts": iso(from_ts), "to_ts": iso(to_ts), **more}
+    return line(T + 20, event, None, None, **fields)
+
+
+def test_a_channel_confirmed_again_is_whole_again_once_the_hole_is_repaired():
+    assert until(read(*AGAIN)) == {"trade": T + 5}
+    assert until(read(*AGAIN, repair("repaired"))) == {"trade": T + 100}
+
+
+def test_a_hole_whose_repair_was_given_up_stays_declared():
+    given_up = repair("unrepaired", reason="HTTP 500")
+    assert until(read(*AGAIN, given_up)) == {"trade": T + 100}
+
+
+def test_a_hole_whose_repair_the_stop_cut_short_is_offered_again():
+    assert until(read(*AGAIN, repair("unrepaired", reason="stopped"))) == {"trade": T + 4}
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [repair("repaired", "ticker"), repair("repaired", from_ts=T + 7, to_ts=T + 9)]
+)
+def test_a_repair_of_something_else_ends_no_hole(elsewhere):
+    assert until(read(*AGAIN, elsewhere)) == {"trade": T + 5}
+
+
+def test_missing_numbers_are_a_hole_until_they_are_repaired():
+    lines = opened(T), subscribed(T + 1), gap(T + 9, "trade", T + 5, T + 8, first=3)
+    assert until(read(*lines)) == {"trade": T + 5}
+    assert until(read(*lines, repair("repaired"))) == {"trade": T + 100}
 
 
 def test_a_channel_that_the_venue_took_away_was_covered_until_then():
@@ -112,12 +148,8 @@ def test_a_gap_that_a_new_confirmation_ended_is_over():
         subscribed(T + 8, sid=3),
         gap(T + 9, "trade", T + 5, T + 7),
     )
-    assert until(read(*lines)) == {"trade": T + 100}
-
-
-def test_a_gap_in_numbers_ends_no_coverage():
-    lines = opened(T), subscribed(T + 1), gap(T + 9, "trade", T + 5, T + 8, first=3)
-    assert until(read(*lines)) == {"trade": T + 100}
+    healed = repair("repaired", from_ts=T + 5, to_ts=T + 7)
+    assert until(read(*lines, healed)) == {"trade": T + 100}
 
 
 def test_of_several_connections_the_one_that_ended_first_counts():
