@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 
-from ssmd_sink_file.layout import Kind, LineParser, ledger_ts
+from ssmd_sink_file.bounds import Bounds, bounds_in, last_ts_in, reads_ts
+from ssmd_sink_file.layout import Kind, LineParser
 from ssmd_sink_file.parts import Closed, Left
 from ssmd_sink_file.spool import OpenName, PartName, Spool
-from ssmd_sink_file.tail import lines_from_end
 
 __all__ = ["Leftovers", "look"]
-
-_LOOK_BACK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +24,7 @@ class Leftovers:
 
 
 def look(spool: Spool, feed: str) -> Leftovers:
-    """Find what is there; remove what was being compressed, its source is there as well.
+    """Find what is there; remove what was made of files that are there as well.
 
     Raises:
         OSError: the spool cannot be read.
@@ -37,26 +33,34 @@ def look(spool: Spool, feed: str) -> Leftovers:
         draft.unlink(missing_ok=True)
     opened, closed = spool.files()
     parser = LineParser(feed)
-    times = [name.last_ts for name in closed]
-    times += [_last_ts(spool, name, parser) for name in opened]
-    times += [_last_ts(spool, name, parser) for name in closed if name.kind is Kind.COVERAGE]
-    numbers = {(name.day, name.number) for name in opened}
-    # What was closed first was there first; the ledger is uploaded before its frames.
-    closed.sort(key=lambda name: (name.day, name.first_ts, name.kind is not Kind.COVERAGE))
+    bounds = {name: _bounds(spool, name, parser) for name in opened}
+    # A part that was being closed is closed again, under the same names.
+    unfinished = {(name.day, *found) for name, found in bounds.items() if found}
+    left: list[PartName] = []
+    for name in closed:
+        if (name.day, name.first_ts, name.last_ts) not in unfinished:
+            left.append(name)
+        elif name.kind is not Kind.COVERAGE:
+            spool.path(name).unlink(missing_ok=True)
+    times = [found.last_ts for found in bounds.values() if found]
+    times += [_last_ts(spool, name, parser) for name in closed]
+    numbers = sorted({(name.day, name.number) for name in opened})
+    left.sort(key=lambda name: (name.day, name.first_ts, name.kind is not Kind.COVERAGE))
     return Leftovers(
-        jobs=(*map(Left, closed), *(Closed(*number) for number in sorted(numbers))),
+        jobs=(*map(Left, left), *(Closed(*number) for number in numbers)),
         last_ts=max(times, default=0),
         last_number=max((number for _, number in numbers), default=0),
     )
 
 
-def _last_ts(spool: Spool, name: OpenName | PartName, parser: LineParser) -> int:
-    read_ts = ledger_ts if name.kind is Kind.COVERAGE else parser.whole_ts
-    with contextlib.suppress(FileNotFoundError):
-        fd = os.open(spool.path(name), os.O_RDONLY)
-        try:
-            lines = lines_from_end(fd, os.fstat(fd).st_size, _LOOK_BACK_BYTES)
-            return next((ts for ts in map(read_ts, lines) if ts is not None), 0)
-        finally:
-            os.close(fd)
-    return 0
+def _bounds(spool: Spool, name: OpenName, parser: LineParser) -> Bounds | None:
+    path = spool.path(name)
+    return bounds_in(path, path.stat().st_size, reads_ts(name.kind, parser))
+
+
+def _last_ts(spool: Spool, name: PartName, parser: LineParser) -> int:
+    """Return the last receipt time of a closed file; a ledger may be named after frames."""
+    if name.kind is not Kind.COVERAGE:
+        return name.last_ts
+    path = spool.path(name)
+    return max(name.last_ts, last_ts_in(path, path.stat().st_size, reads_ts(name.kind, parser)))

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssmd_core.sink.archive import Digest
+from ssmd_sink_file.bounds import Bounds, bounds_in, last_ts_in, reads_ts
 from ssmd_sink_file.compress import BrokenFrame, Compression, pack
 from ssmd_sink_file.files import open_file, sync_directory
 from ssmd_sink_file.layout import Kind, LineParser, ledger_ts
 from ssmd_sink_file.spool import DRAFT, OpenName, PartName, Spool, lines_in
-from ssmd_sink_file.tail import lines_from_end, repair_tail
+from ssmd_sink_file.tail import repair_tail
 
 __all__ = ["Closed", "Left", "Part", "PartFile", "PartMaker"]
 
-_LOOK_BACK_BYTES = 64 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _DAMAGED = "damaged"
 _FRAMES = (Kind.REST, Kind.LIVE)
@@ -68,11 +68,6 @@ class Part:
         return sum(file.digest.bytes for file in self.files)
 
 
-class _Bounds(NamedTuple):
-    first_ts: int
-    last_ts: int
-
-
 class PartMaker:
     """Works in a thread, on files that nobody else writes to."""
 
@@ -100,7 +95,7 @@ class PartMaker:
 
     def _close(self, closed: Closed) -> Part:
         damaged: list[str] = []
-        bounds: dict[Kind, _Bounds] = {}
+        bounds: dict[Kind, Bounds] = {}
         for kind in Kind:
             found = self._settle(OpenName(closed.day, closed.number, kind), closed, damaged)
             if found is not None:
@@ -112,13 +107,12 @@ class PartMaker:
         # Live frames last: while they lie there, doing it all again names the ledger as before.
         for kind in _FRAMES:
             self._spool.path(OpenName(closed.day, closed.number, kind)).unlink(missing_ok=True)
-        last_ts = max(
-            _last_note_ts(self._spool.path(ledger.name)),
-            *(found.last_ts for found in bounds.values()),
-        )
+        # The ledger may have got its name before a crash, and not be among the bounds.
+        noted_ts = last_ts_in(self._spool.path(ledger.name), ledger.digest.bytes, ledger_ts)
+        last_ts = max(noted_ts, *(found.last_ts for found in bounds.values()))
         return Part((ledger, *frames), last_ts, tuple(damaged))
 
-    def _settle(self, name: OpenName, closed: Closed, damaged: list[str]) -> _Bounds | None:
+    def _settle(self, name: OpenName, closed: Closed, damaged: list[str]) -> Bounds | None:
         """Cut a file to whole lines, and tell its first and last receipt time."""
         path = self._spool.path(name)
         try:
@@ -133,7 +127,7 @@ class PartMaker:
             size, torn = repair_tail(fd, size, self._spool.base / self._spool.torn(name.day))
             if torn:
                 self._on_torn(path, torn)
-            bounds = self._bounds(path, fd, size, name.kind)
+            bounds = bounds_in(path, size, reads_ts(name.kind, self._parser))
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -143,15 +137,7 @@ class PartMaker:
             path.unlink(missing_ok=True)
         return bounds
 
-    def _bounds(self, path: Path, fd: int, size: int, kind: Kind) -> _Bounds | None:
-        read_ts = ledger_ts if kind is Kind.COVERAGE else self._parser.whole_ts
-        forwards = chain.from_iterable(lines_in(path, Compression.NONE, end=size))
-        backwards = lines_from_end(fd, size, _LOOK_BACK_BYTES)
-        first_ts = next((ts for ts in map(read_ts, forwards) if ts is not None), None)
-        last_ts = next((ts for ts in map(read_ts, backwards) if ts is not None), first_ts)
-        return None if first_ts is None or last_ts is None else _Bounds(first_ts, last_ts)
-
-    def _compress(self, closed: Closed, kind: Kind, bounds: _Bounds) -> PartFile:
+    def _compress(self, closed: Closed, kind: Kind, bounds: Bounds) -> PartFile:
         source = self._spool.path(OpenName(closed.day, closed.number, kind))
         name = PartName(closed.day, *bounds, kind, self._compression)
         target = self._spool.path(name)
@@ -169,7 +155,7 @@ class PartMaker:
         sync_directory(target.parent)
         return PartFile(name, _digest(target, _count_lines(source)))
 
-    def _name_ledger(self, closed: Closed, bounds: Mapping[Kind, _Bounds]) -> PartFile:
+    def _name_ledger(self, closed: Closed, bounds: Mapping[Kind, Bounds]) -> PartFile:
         """Name the ledger lines after the frames that they go with; none make an empty file."""
         named_after = next(bounds[kind] for kind in _NAMING if kind in bounds)
         name = PartName(closed.day, *named_after, Kind.COVERAGE, Compression.NONE)
@@ -188,7 +174,7 @@ class PartMaker:
         """See that a file holds what its name says, and set it aside where it does not."""
         path = self._spool.path(name)
         is_ledger = name.kind is Kind.COVERAGE
-        read_ts = ledger_ts if is_ledger else self._parser.whole_ts
+        read_ts = reads_ts(name.kind, self._parser)
         lines, first_ts, last_ts = 0, 0, 0
         try:
             for line in chain.from_iterable(lines_in(path, name.compression)):
@@ -207,16 +193,6 @@ class PartMaker:
     def _set_aside(self, name: OpenName | PartName, why: str) -> str:
         aside = self._spool.set_aside(name, _DAMAGED)
         return f"{self._spool.path(name)} is damaged ({why}): moved to {aside}"
-
-
-def _last_note_ts(path: Path) -> int:
-    """Return the last receipt time in a ledger file: its name may tell that of frames only."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        lines = lines_from_end(fd, os.fstat(fd).st_size, _LOOK_BACK_BYTES)
-        return next((ts for ts in map(ledger_ts, lines) if ts is not None), 0)
-    finally:
-        os.close(fd)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

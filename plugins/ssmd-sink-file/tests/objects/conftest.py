@@ -146,6 +146,11 @@ def s3() -> Iterator[Server]:
 
 
 @pytest.fixture
+def make_server() -> type[Server]:
+    return Server
+
+
+@pytest.fixture
 def bucket(s3: Server, credentials: None, request: pytest.FixtureRequest) -> Iterator[Bucket]:
     client = boto3.client("s3", endpoint_url=s3.url)
     name = f"market-{abs(hash(request.node.nodeid)):x}"
@@ -157,6 +162,11 @@ def bucket(s3: Server, credentials: None, request: pytest.FixtureRequest) -> Ite
 @pytest.fixture
 def memory() -> Memory:
     return Memory()
+
+
+@pytest.fixture
+def make_memory() -> type[Memory]:
+    return Memory
 
 
 class Proxy:
