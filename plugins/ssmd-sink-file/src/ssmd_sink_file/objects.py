@@ -24,7 +24,8 @@ from ssmd_sink_file.lock import Lock, acquire
 from ssmd_sink_file.object_config import ObjectConfig
 from ssmd_sink_file.open_parts import OpenPart, OpenParts, Refused
 from ssmd_sink_file.recovery import prepare
-from ssmd_sink_file.segments import Segment, flush
+from ssmd_sink_file.retention import free_bytes
+from ssmd_sink_file.segments import Segment, Ticket, flush, lines_at_risk
 from ssmd_sink_file.shipping import Shipping
 from ssmd_sink_file.spool import OpenName, Spool, object_folder
 from ssmd_sink_file.spool_reader import SpoolReader
@@ -38,6 +39,7 @@ _SPOOL_KEY = "storage.spool"
 _LOCK_SECONDS = 30.0
 _LAST_SECONDS = 15.0
 """So long closing may take where nobody bounds it."""
+_MEASURE_SECONDS = 10.0
 _KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
@@ -94,6 +96,8 @@ class ObjectStorage(Storage):
             on_torn=self._on_torn,
             wait_seconds=wait_seconds,
         )
+        self._monotonic = monotonic
+        self._measured = -_MEASURE_SECONDS
         self._syncing = anyio.Lock()
         self._is_open = False
         self._last_ts = 0
@@ -192,8 +196,17 @@ class ObjectStorage(Storage):
                 self._shipping.take(part.closed())
             del self._parts.retired[: len(retired)]
             await self._shipping.attend(today=day_of(self._wall_ns()))
+            await self._measure()
         if faults:
             raise StorageFailed(faults[0])
+
+    async def _measure(self) -> None:
+        """Say now and then how much room the spool has left."""
+        now = self._monotonic()
+        if now >= self._measured + _MEASURE_SECONDS:
+            self._measured = now
+            free = await to_thread.run_sync(free_bytes, self.root)
+            self._context.metrics.archive_free_bytes = free
 
     async def _flush(self, retired: list[OpenPart]) -> list[str]:
         segments = [
@@ -302,12 +315,22 @@ class ObjectStorage(Storage):
 
 
 async def _flush(segment: Segment, *, reopen: bool) -> str:
+    """Make a segment durable; return what went wrong."""
+    ticket: Ticket | None = None
     try:
         ticket = segment.ticket()
-        await to_thread.run_sync(partial(flush, ticket))
+        await to_thread.run_sync(flush, ticket)
     except OSError as error:
+        lost = await _lost(segment, ticket) if ticket is not None else ""
         if reopen:
             segment.reopen()
-        return f"{segment.path} may not be durable: {describe(error)}"
+        return f"{segment.path} may not be durable: {describe(error)}{lost}"
     segment.flushed(ticket)
     return ""
+
+
+async def _lost(segment: Segment, ticket: Ticket) -> str:
+    lines = await to_thread.run_sync(lines_at_risk, ticket, segment.seen_bytes)
+    if lines is None:
+        return ""
+    return f"; lines appended since it was last seen there, which may be lost: {lines}"
