@@ -46,7 +46,7 @@ class SinkContext:
     metrics: Metrics
     """A storage keeps ``archived``, ``archived_bytes`` and ``archive_sync`` in it; a transport
     ``published``, ``duplicates``, ``publish_retries``, ``publish_duration``, and ``unacked``,
-    from which the host tells at a stop what was lost."""
+    from which the host tells at a stop what was lost (without it, from its own, coarser count)."""
     report: Callable[..., None]
     """Write a ledger event: ``report("rotated", file=…)``; the word, then its fields."""
     environ: Mapping[str, str] = field(repr=False)

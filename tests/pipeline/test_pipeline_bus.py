@@ -133,6 +133,20 @@ async def test_a_transport_that_cannot_say_how_it_stands_ends_nothing(
     assert rig.pipeline.bus.health().ok
 
 
+async def test_a_transport_that_fails_to_flush_holds_up_no_stop(rig, storage):
+    rig = rig(storage, Broken("flush"))
+    rig.deliver(b"1")
+    with anyio.fail_after(5):
+        await rig.pipeline.drain()
+    assert await rig.pipeline.finish() == 0
+
+
+async def test_a_storage_that_cannot_say_where_it_stands_ends_no_session(rig, storage):
+    rig = rig(storage)
+    storage.mark = lambda: 1 / 0
+    assert rig.pipeline.place() == {}
+
+
 async def test_without_the_transports_own_count_what_is_unacknowledged_is_lost(rig, transport):
     rig = rig(None, transport)
     rig.deliver(b"1", b"2")
