@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     OUTSIDE_SESSION = "outside_session"
     NOT_COUNTED = "not_counted"
     """A session that ended without a count, runs, or is not wholly in what was read."""
+    NEVER_OPENED = "never_opened"
     NEVER_CLOSED = "never_closed"
     DROPPED_NOT_MISSING = "dropped_not_missing"
     HOLE_UNDECLARED = "hole_undeclared"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import NamedTuple
 
 from ssmd_core.audit.declared import Declared
 from ssmd_core.audit.findings import Finding, Kind
@@ -27,34 +27,64 @@ def judge_closed(session: Session, declared: Declared, feed: str, *, end_ts: int
         feed: its name.
         end_ts: where the frames that were read end.
     """
-    where: dict[str, Any] = {
-        "feed": feed,
-        "day": day_of(session.closed_ts or session.last_ts),
-        "conn": session.conn,
-        "session": session.id,
-        "from_ts": session.opened_ts or None,
-        "to_ts": session.closed_ts,
-    }
-    name, lines = f"session {session.id}", f"{session.lines:,} in the archive"
-    uncounted = _uncounted(session, end_ts)
-    if uncounted or session.said is None:
-        _share(session, declared.drops)
-        text = f"{name} {uncounted}: {lines}"
-        return Finding(kind=Kind.NOT_COUNTED, explained=True, text=text, **where)
-    missing = session.said - session.lines
-    if missing == 0:
+    verdict = _without_count(session, declared, end_ts) or _compare(session, declared)
+    if verdict is None:
         return None
-    text = f"{name} received {session.said:,} frames, {lines}"
+    return Finding(
+        kind=verdict.kind,
+        explained=verdict.explained,
+        day=day_of(session.closed_ts or session.last_ts),
+        feed=feed,
+        text=verdict.text,
+        conn=session.conn,
+        session=session.id,
+        from_ts=session.opened_ts or None,
+        to_ts=session.closed_ts,
+    )
+
+
+class _Verdict(NamedTuple):
+    kind: Kind
+    explained: bool
+    text: str
+
+
+def _without_count(session: Session, declared: Declared, end_ts: int) -> _Verdict | None:
+    """Judge a session whose count does not exist, or cannot be compared."""
+    unannounced = _unannounced(session, declared)
+    uncounted = _uncounted(session, end_ts)
+    if unannounced or uncounted:
+        _share(session, declared.drops)
+    if unannounced:
+        return unannounced
+    if uncounted:
+        text = f"session {session.id} {uncounted}: {session.lines:,} in the archive"
+        return _Verdict(Kind.NOT_COUNTED, explained=True, text=text)
+    return None
+
+
+def _unannounced(session: Session, declared: Declared) -> _Verdict | None:
+    if session.announced or not session.lines:
+        return None
+    excused = declared.lost_lines(0, session.last_ts)
+    text = f"nothing says when session {session.id} began: {session.lines:,} in the archive"
+    return _Verdict(Kind.NEVER_OPENED, excused, text)
+
+
+def _compare(session: Session, declared: Declared) -> _Verdict | None:
+    said = session.said or 0
+    missing = said - session.lines
+    text = f"session {session.id} received {said:,} frames, {session.lines:,} in the archive"
     if missing < 0:
-        return Finding(kind=Kind.FRAMES_EXTRA, explained=False, text=text, **where)
+        return _Verdict(Kind.FRAMES_EXTRA, explained=False, text=text)
     undeclared = missing - take_from_drops(session, missing, declared.drops)
     if undeclared == 0:
         return None
     if (session.closed_ts or 0) >= declared.failing_since:
         text += f": {undeclared:,} wait for a disk that takes them"
-        return Finding(kind=Kind.FRAMES_MISSING, explained=True, text=text, **where)
+        return _Verdict(Kind.FRAMES_MISSING, explained=True, text=text)
     text += f": {undeclared:,} are missing and not declared"
-    return Finding(kind=Kind.FRAMES_MISSING, explained=False, text=text, **where)
+    return _Verdict(Kind.FRAMES_MISSING, explained=False, text=text)
 
 
 def _uncounted(session: Session, end_ts: int) -> str:
@@ -76,7 +106,10 @@ def judge_open(session: Session, declared: Declared, feed: str, *, runs: bool) -
     started = session.opened_ts or session.last_ts
     name, lines = f"session {session.id}", f"{session.lines:,} frames in the archive"
     explained, kind = True, Kind.NOT_COUNTED
-    if session.superseded:
+    unannounced = _unannounced(session, declared)
+    if unannounced is not None:
+        kind, explained, text = unannounced
+    elif session.superseded:
         explained = declared.lost_lines(session.opened_ts, session.last_ts)
         kind = Kind.NEVER_CLOSED
         text = f"{name} was followed by another, and nothing says how it ended: {lines}"

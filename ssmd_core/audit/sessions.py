@@ -29,6 +29,8 @@ class Session:
     carried_ts: int = 0
     whole: bool = True
     """All its frames from the first on are in what is read."""
+    announced: bool = True
+    """The ledger says when it began, or that it goes on from before what is read."""
     closed_ts: int | None = None
     cause: str = ""
     said: int | None = None
@@ -72,7 +74,9 @@ class SessionBook:
             return
         if session is None:
             # The opening is not in what was read: whatever came before belongs to it, too.
-            session = Session(id=event.session, conn=event.conn, opened_ts=0, whole=False)
+            session = Session(
+                id=event.session, conn=event.conn, opened_ts=0, whole=False, announced=False
+            )
             self._add(session)
         match event.word:
             case "session_closed":
@@ -83,6 +87,7 @@ class SessionBook:
                 session.environment = session.environment or event.text("environment")
                 session.connector = session.connector or event.text("connector")
                 session.plugin = session.plugin or event.text("plugin")
+                session.announced |= (event.time("opened") or 0) < self._from_ts
                 session.carried_ts = event.ts
                 session.channels = {k: str(v) for k, v in event.table("channels").items()}
                 session.carried = {

@@ -225,6 +225,38 @@ def test_the_first_day_that_is_left_begins_in_the_middle_of_a_session(capture, a
     assert (outcome.faults, outcome.notes) == ([], ["not_counted"])
 
 
+def test_a_session_that_nothing_announced_is_a_fault(capture, audit):
+    capture.conns["s1"] = 0
+    capture.frames({})
+    capture.note("subscribed", session="s1", channel="trade", sid=1)
+    running = audit(capture)
+    assert "nothing says when session s1 began: 1" in running.text("never_opened")
+    capture.close(frames=9)
+    assert audit(capture).faults == ["never_opened"]
+    capture.note("dropped", sink="ledger", lines=1, from_ts=iso(1), to_ts=iso(capture.now))
+    assert audit(capture).faults == []
+
+
+def test_a_session_that_is_carried_from_a_day_that_is_here_must_have_begun_there(capture, audit):
+    capture.open("other", conn=1)
+    capture.conns["s1"] = 0
+    opened = capture.now
+    capture.until(NEXT)
+    capture.carry(opened=iso(opened))
+    capture.carry("other", opened=iso(opened))
+    capture.frames({})
+    capture.close(frames=1)
+    capture.close("other")
+    assert audit(capture).faults == ["never_opened"]
+    assert audit(capture, date=NEXT).faults == []
+
+
+def test_a_session_that_ended_without_a_frame_of_the_day_needs_no_announcement(capture, audit):
+    capture.conns["s1"] = 0
+    capture.close(frames=9, cause="cut")
+    assert audit(capture).faults == []
+
+
 def test_a_crash_is_closed_by_a_start_on_another_day(capture, audit):
     capture.open("a")
     capture.frames({}, session="a")
