@@ -12,14 +12,14 @@ import anyio
 from anyio import to_thread
 
 from ssmd_core.clock import day_of
-from ssmd_core.errors import StorageFailed
+from ssmd_core.errors import StorageFailed, StorageUnusable
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.compress import Compression
 from ssmd_sink_file.files import describe
 from ssmd_sink_file.layout import Kind, Layout, LineWriter, one_line
 from ssmd_sink_file.layout import Part as Lines
-from ssmd_sink_file.leftovers import look
+from ssmd_sink_file.leftovers import Leftovers, look
 from ssmd_sink_file.lock import Lock, acquire
 from ssmd_sink_file.object_config import ObjectConfig
 from ssmd_sink_file.open_parts import OpenPart, OpenParts, Refused
@@ -120,7 +120,7 @@ class ObjectStorage(Storage):
         )
         self._lock = await acquire(self._lock.path, self._lock_seconds, key=_SPOOL_KEY)
         try:
-            found = await to_thread.run_sync(look, self._spool, self._context.feed)
+            found = await self._look()
             uploaded_ts = await self._shipping.connect(self._config, is_empty=not found.jobs)
         except BaseException:
             self._lock.release()
@@ -130,6 +130,16 @@ class ObjectStorage(Storage):
         self._last_ts = max(found.last_ts, uploaded_ts)
         self._shipping.start(found.jobs)
         return self._last_ts
+
+    async def _look(self) -> Leftovers:
+        try:
+            return await to_thread.run_sync(look, self._spool, self._context.feed)
+        except OSError as error:
+            msg = (
+                f"cannot read the spool {self._spool.base}: {describe(error)}; "
+                "make it readable for us, or move it away"
+            )
+            raise StorageUnusable(msg) from error
 
     def _on_torn(self, path: Path, size: int) -> None:
         self._context.metrics.torn_tails += 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
@@ -23,7 +23,7 @@ from ssmd_sink_file.spool import OpenName, Spool, days_of, last_ts_of, object_fo
 from ssmd_sink_file.state import State
 from ssmd_sink_file.store import Store, StoreFailed, StoreRefused
 from ssmd_sink_file.uploading import Uploaded, Uploader
-from ssmd_sink_file.worker import Trouble, Worker
+from ssmd_sink_file.worker import Trouble, Worker, in_daemon, settled
 
 __all__ = ["Shipping"]
 
@@ -33,7 +33,6 @@ _PATIENCE_SECONDS = 60.0
 """A store that takes nothing for longer makes us not ready."""
 _LOOKED_DAYS = 3
 """So many of the newest days in the store are looked at for the last receipt time."""
-_POLL_SECONDS = 0.01
 _PLACE, _UPLOADED = "place", "uploaded"
 _CONFLICT = "conflict"
 
@@ -102,7 +101,8 @@ class Shipping:
         place = self._url.encode()
         if kept == place:
             return
-        if kept is not None and not is_empty:
+        is_place = kept is not None and b"://" in kept  # else it is damaged, and tells nothing
+        if kept is not None and is_place and not is_empty:
             raise StorageUnusable(
                 f"the spool {self._spool.base} holds parts for {kept.decode(errors='replace')}, "
                 f"not for {self._url}: let them be uploaded there first, or give another "
@@ -116,9 +116,7 @@ class Shipping:
         why = f"no answer within {_REACH_SECONDS:g} s"
         with anyio.move_on_after(_REACH_SECONDS):
             try:
-                return await to_thread.run_sync(
-                    _last_ts, store, self._context.feed, abandon_on_cancel=True
-                )
+                return await in_daemon(partial(_last_ts, store, self._context.feed))
             except StoreRefused as error:
                 raise StorageUnusable(
                     f"cannot archive to {store.url}: {error}; see that the bucket exists and "
@@ -273,12 +271,12 @@ class Shipping:
 
     async def made(self) -> None:
         """Return when every closed part is ready for its upload, or cannot be made so now."""
-        await _settled(self._making)
+        await settled(self._making)
 
     async def uploaded(self) -> None:
         """Return when everything is in the store, or the store does not take it now."""
         if self._uploading is not None:
-            await _settled(self._uploading)
+            await settled(self._uploading)
 
     def stop(self, on_end: Callable[[], None]) -> None:
         """Begin nothing more; call ``on_end`` once nothing in the spool is written any more."""
@@ -289,13 +287,6 @@ class Shipping:
     def join(self) -> None:
         """Wait until nothing in the spool is written any more. Uploads are not waited for."""
         self._making.join()
-
-
-async def _settled(worker: Worker[Any, Any]) -> None:
-    failures = worker.failures
-    worker.hurry()
-    while worker.pending and worker.failures == failures:  # noqa: ASYNC110  a thread tells nobody
-        await anyio.sleep(_POLL_SECONDS)
 
 
 def _last_ts(store: Store, feed: str) -> int:

@@ -7,10 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Trouble", "Worker", "backoff_seconds"]
+import anyio
 
+__all__ = ["Trouble", "Worker", "backoff_seconds", "in_daemon", "settled"]
+
+_POLL_SECONDS = 0.01
 _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 30.0
 
@@ -24,6 +28,26 @@ class Trouble(NamedTuple):
     since: float
     """Monotonic seconds of the first of its failures in a row."""
     reason: str
+
+
+async def in_daemon(call: Callable[[], _Result]) -> _Result:
+    """Return what a call in a thread of its own returns, or raise what it raises.
+
+    Cancelled, it is left alone, and unlike a thread of anyio's it then cannot keep the
+    process from ending.
+    """
+    done: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="ssmd-daemon", daemon=True).start()
+    while not done.done():  # noqa: ASYNC110  a thread tells nobody
+        await anyio.sleep(_POLL_SECONDS)
+    return done.result()
 
 
 def backoff_seconds(failures: int) -> float:
@@ -141,3 +165,11 @@ class Worker(Generic[_Job, _Result]):
 
 def _nothing() -> None:
     """Do nothing at the end: nobody asked for more."""
+
+
+async def settled(worker: Worker[Any, Any]) -> None:
+    """Return when a worker has done all its jobs, or has failed once more."""
+    failures = worker.failures
+    worker.hurry()
+    while worker.pending and worker.failures == failures:  # noqa: ASYNC110  as above
+        await anyio.sleep(_POLL_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 
 import anyio
 import pytest
@@ -258,7 +260,7 @@ async def test_no_credentials_at_all_are_told_before_anything_starts(make_s3, mo
 async def test_a_store_that_does_not_answer_is_no_fault(
     make_s3, proxy, mode, batch, told, monkeypatch
 ):
-    monkeypatch.setattr("ssmd_sink_file.shipping._REACH_SECONDS", 0.5)
+    monkeypatch.setattr("ssmd_sink_file.shipping._REACH_SECONDS", 0.5 if mode == "stall" else 20.0)
     await proxy.turn(mode)
     storage = make_s3(config={"endpoint_url": proxy.url})
     assert await storage.open() == 0
@@ -321,3 +323,25 @@ async def test_parts_for_another_place_are_not_mixed_up(make, batch, memory):
     moved = make(config=elsewhere)
     assert await moved.open() == NOON, "an empty spool may go elsewhere"
     await moved.aclose()
+
+
+async def test_a_spool_that_cannot_be_read_is_told(make, spool, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("ssmd_sink_file.objects.look", refuse)
+    with pytest.raises(StorageUnusable, match=r"cannot read the spool .*EACCES.*move it away"):
+        await make().open()
+
+
+@pytest.mark.parametrize("name", ["place", "uploaded"])
+async def test_a_damaged_value_beside_the_spool_stops_no_start(make, memory, batch, spool, name):
+    first = make()
+    await first.open()
+    first.append(batch(b"1"))
+    await abandon(first)
+    (spool / f".kalshi.{name}").write_bytes(b"\0\0\0\0")
+    second = make()
+    assert await second.open() == NOON
+    await second.aclose()
+    assert memory.frames() == [b"1"]

@@ -265,6 +265,41 @@ async def test_an_end_that_is_cut_off_by_a_store_that_hangs_loses_nothing(
     assert files() == []
 
 
+HANGING = """
+import sys, anyio
+from ssmd_core.metrics import Metrics
+from ssmd_core.records import Batch
+from ssmd_core.sink import StorageContext
+from ssmd_sink_file import shipping
+from ssmd_sink_file.object_config import ObjectConfig
+from ssmd_sink_file.objects import ObjectStorage
+
+async def main(bucket, url, spool):
+    shipping._REACH_SECONDS = 0.1
+    context = StorageContext(feed="kalshi", environment="t", metrics=Metrics(),
+                             report=lambda event, **fields: None, environ={}, warn=str)
+    storage = ObjectStorage(context, ObjectConfig(bucket=bucket, endpoint_url=url, spool=spool))
+    await storage.open()
+    storage.append(Batch(1_795_348_800_000_000_000, [b"1"]))
+    with anyio.move_on_after(0.3):
+        await storage.aclose()
+
+anyio.run(main, *sys.argv[1:])
+"""
+
+
+async def test_a_process_ends_although_the_store_hangs(bucket, s3_archive, proxy, spool):
+    await proxy.turn("stall")
+    with anyio.fail_after(20):
+        done = await anyio.run_process(
+            [sys.executable, "-c", HANGING, bucket.name, proxy.url, str(spool)]
+        )
+    assert done.stderr == b""
+    async with s3_archive():
+        pass
+    assert bucket.frames() == [b"1"]
+
+
 # ── kill -9 ──────────────────────────────────────────────────────────────────────
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmd_core.testing import until
-from ssmd_sink_file.worker import Worker, backoff_seconds
+from ssmd_sink_file.worker import Worker, backoff_seconds, in_daemon
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +136,17 @@ def test_one_that_never_started_ends_at_once():
 def test_waits_grow_and_stay_within_half_a_minute(failures):
     assert 0.25 <= backoff_seconds(failures) <= 30.0
     assert backoff_seconds(20) >= 15.0
+
+
+async def test_a_call_in_a_daemon_returns_or_raises_here():
+    assert await in_daemon(lambda: 7) == 7
+    with pytest.raises(KeyError):
+        await in_daemon(lambda: {}["none"])
+
+
+async def test_a_call_in_a_daemon_is_left_alone_when_it_lasts_too_long():
+    go_on = threading.Event()
+    with anyio.move_on_after(0.05) as scope:
+        await in_daemon(lambda: go_on.wait(20))
+    assert scope.cancelled_caught
+    go_on.set()
