@@ -10,6 +10,7 @@ import json
 import re
 from collections import defaultdict
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 import zstandard
@@ -194,7 +195,7 @@ def backfilled_ids(books):
     return {f"{books.feed}:trade:{row['trade_id']}" for row in rows}
 
 
-def judge_bus(books, messages, *, root="prod.kalshi", missing=frozenset()):
+def judge_bus(books, messages, *, root="prod.kalshi", missing=frozenset(), window=0):
     """Check that the stream holds each archived record once, and in order per subject.
 
     Args:
@@ -202,6 +203,8 @@ def judge_bus(books, messages, *, root="prod.kalshi", missing=frozenset()):
         messages: every stored message, in order of storing (nats-py messages).
         root: first tokens of the subjects.
         missing: ids that need not be there.
+        window: so many records may have been on the way together when the bus refused one
+            of them: only among these one may stand before another that came earlier.
     """
     records = [m for m in messages if m.subject != f"{root}.status"]
     stored = [m.headers["Nats-Msg-Id"] for m in records]
@@ -213,14 +216,14 @@ def judge_bus(books, messages, *, root="prod.kalshi", missing=frozenset()):
     assert not extra, f"on the bus, not in the archive: {sorted(extra)[:5]}, {len(extra)} in all"
     absent = wanted - set(stored)
     assert not absent, f"archived, not on the bus: {sorted(absent)[:5]}, {len(absent)} in all"
-    _judge_order(expected, records, root)
+    _judge_order(expected, records, root, window)
 
 
 def _repeat(names):
     return len(set(names)) != len(names)
 
 
-def _judge_order(expected, records, root):
+def _judge_order(expected, records, root, window):
     repaired = {m.headers["Nats-Msg-Id"] for m in records if _origin(m) == "backfill"}
     want, got = defaultdict(list), defaultdict(list)
     there = {m.headers["Nats-Msg-Id"] for m in records}
@@ -231,8 +234,12 @@ def _judge_order(expected, records, root):
         name = message.headers["Nats-Msg-Id"]
         if name not in repaired:
             got[message.subject.removeprefix(f"{root}.")].append(name)
+    place = {name: number for number, (_, name) in enumerate(expected)}
     for subject, names in want.items():
-        assert got[subject] == names, f"{subject} is stored in another order than it was received"
+        stored = [place[name] for name in got[subject]]
+        assert sorted(stored) == [place[name] for name in names]
+        back = max((before - after for before, after in pairwise(stored)), default=0)
+        assert back <= window, f"{subject} is stored in another order than it was received"
 
 
 def _origin(message):

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import anyio
@@ -162,6 +164,15 @@ class Program:
 
         await until(said, seconds)
 
+    async def caught_up(self, seconds=60.0):
+        """Wait until it is ready and the bus has what the archive holds."""
+
+        async def done():
+            state = (await self.get("/ready")).json()
+            return state["status"] == "ready" and not state["degraded"]
+
+        await until(done, seconds)
+
     async def metric(self, name):
         text = (await self.get("/metrics")).text
         lines = [line for line in text.splitlines() if line.startswith(f"ssmd_connector_{name}")]
@@ -214,6 +225,10 @@ class Program:
             errors.write(done.stdout + done.stderr)
         return done.returncode
 
+    def last_words(self):
+        """Return the last line of the log, which is JSON where nobody watches."""
+        return json.loads(self.log().splitlines()[-1])
+
     def log(self):
         return self.errors.read_text() if self.errors.exists() else ""
 
@@ -256,9 +271,12 @@ class Archive:
 class Bus(NatsServer):
     """A nats-server, and what stands in it."""
 
+    login: Mapping[str, str] = MappingProxyType({})
+    """Whom the tests connect as, where the server asks."""
+
     @asynccontextmanager
     async def client(self):
-        client = await nats.connect(self.url)
+        client = await nats.connect(self.url, **self.login)
         try:
             yield client
         finally:
