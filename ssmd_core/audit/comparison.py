@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ssmd_core.audit.declared import Declared
 from ssmd_core.audit.events import Event
-from ssmd_core.audit.findings import Finding, Findings, Kind
+from ssmd_core.audit.findings import Finding, Findings, Kind, counted
 from ssmd_core.audit.holdings import EXPECTED, LATE, STORED, Example, Holdings, Tally
 from ssmd_core.audit.sessions import Session
 from ssmd_core.clock import day_of, iso
@@ -181,20 +181,27 @@ class Comparison:
             text = f"other connectors publish there, too: {', '.join(sorted(others)[:3])}"
             findings.add(self._finding(Kind.BUS_FOREIGN, text, explained=True))
         if self.behind:
-            text = f"{self.behind:,} messages are not compared: the bus is known to have taken "
+            text = (
+                f"{counted(self.behind, 'message')} not compared: the bus is known to have taken "
+            )
             text += f"the archive up to {iso(held.upto)}"
             findings.add(self._finding(Kind.BUS_BEHIND, text, explained=True))
         if excused:
-            text = f"{excused:,} messages are missing, and declared as dropped"
+            text = f"{counted(excused, 'message')} missing, and declared as dropped"
             findings.add(self._finding(Kind.BUS_DECLARED, text, explained=True))
         for kind, found, what, explained in (
-            (Kind.BUS_MISSING, self._missing, "are missing", excused == self._missing.count),
-            (Kind.BUS_EXTRA, self._extra, "are in no frame", bool(self._problems or others)),
-            (Kind.BUS_DUPLICATE, held.duplicates, "are stored again", False),
-            (Kind.BUS_DISORDER, held.disordered, "stand behind a later one", bool(others)),
+            (Kind.BUS_MISSING, self._missing, "missing", excused == self._missing.count),
+            (
+                Kind.BUS_EXTRA,
+                self._extra,
+                "in no frame of the archive",
+                bool(self._problems or others),
+            ),
+            (Kind.BUS_DUPLICATE, held.duplicates, "stored again", False),
+            (Kind.BUS_DISORDER, held.disordered, "behind a later one of the subject", bool(others)),
         ):
             if found.count and not (explained and kind is Kind.BUS_MISSING):
-                text = f"{found.count:,} messages {what}: {found.shown()}"
+                text = f"{counted(found.count, 'message')} {what}: {found.shown()}"
                 findings.add(self._finding(kind, text, found.examples, explained=explained))
         return BusTotals(
             feed=self.feed,

@@ -8,72 +8,17 @@ repaired, not covered: it was not seen as it happened.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from ssmd_core.audit.channel_day import ChannelDay, Key, Lost, channel_day
 from ssmd_core.audit.events import DAY_NS, Event, day_start
-from ssmd_core.audit.intervals import Interval, intersect, subtract, total_ns, union
+from ssmd_core.audit.intervals import Interval
 
-__all__ = ["ALL", "ChannelDay", "Coverage", "Hole", "Key", "Repair"]
+__all__ = ["ALL", "Coverage"]
 
 ALL = "*"
 """The channel of a feed that confirms none: whatever its connection brings."""
-_MOST_REASONS = 3
-_NEAR_NS = 1_000_000
-"""A repair is whole though it ends with a frame, and the hole with the ledger line after it."""
-
-
-class Key(NamedTuple):
-    """A channel of a connection."""
-
-    conn: int
-    channel: str
-
-
-class Repair(enum.Enum):
-    """How much of a hole was brought back."""
-
-    WHOLE = "whole"
-    PART = "part"
-    NONE = "none"
-
-
-class Hole(NamedTuple):
-    """A time in which a channel was not covered."""
-
-    interval: Interval
-    why: str
-    repair: Repair
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelDay:
-    """One channel of one connection on one day."""
-
-    key: Key
-    span: Interval
-    """From when on it was wanted that day, and until when."""
-    covered: Sequence[Interval]
-    repaired: Sequence[Interval]
-    holes: Sequence[Hole]
-
-    @property
-    def covered_seconds(self) -> float:
-        """How long it was covered."""
-        return total_ns(self.covered) / 1e9
-
-    @property
-    def repaired_seconds(self) -> float:
-        """How much of its holes was brought back."""
-        return total_ns(self.repaired) / 1e9
-
-
-@dataclass(slots=True)
-class _Lost:
-    interval: Interval
-    why: str
 
 
 @dataclass(slots=True)
@@ -83,13 +28,25 @@ class _Track:
     first_ts: int
     since: int | None = None
     covered: list[Interval] = field(default_factory=list)
-    lost: list[_Lost] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
     """Declared as lost, whatever the session did."""
-    marks: list[_Lost] = field(default_factory=list)
+    marks: list[Lost] = field(default_factory=list)
     """Why a hole is there that is known otherwise."""
     repaired: list[Interval] = field(default_factory=list)
     ended: str = ""
     """Why it was not covered any more, before the day that was asked for."""
+
+    def day(self, key: Key, span: Interval) -> ChannelDay:
+        open_ = [] if self.since is None else [Interval(self.since, span.to_ts)]
+        return channel_day(
+            key,
+            span,
+            [*self.covered, *open_],
+            self.lost,
+            repaired=self.repaired,
+            marks=self.marks,
+            ended=self.ended,
+        )
 
     def begin(self, ts: int) -> None:
         if self.since is None:
@@ -162,10 +119,10 @@ class Coverage:
                 self._named.add(conn)
                 why = f"refused: {event.fields.get('code')} {event.text('reason')}".strip()
                 track = self._track(Key(conn, event.text("channel")), event.ts)
-                track.marks.append(_Lost(Interval(event.ts, event.ts + 1), why))
+                track.marks.append(Lost(Interval(event.ts, event.ts + 1), why))
             case "stale":
                 start = event.time("last_ts") or (running.opened_ts if running else event.ts)
-                lost = _Lost(Interval(start, event.ts), event.text("cause") or "stale")
+                lost = Lost(Interval(start, event.ts), event.text("cause") or "stale")
                 self._lose(lost, lambda key: key.conn == conn)
             case _:
                 self._take_loss(event)
@@ -182,7 +139,7 @@ class Coverage:
             end = upto if self._running else self._stopped.get(key.conn, self._last_ts)
             span = Interval(max(start, track.first_ts), min(start + DAY_NS, end))
             if span.length_ns > 0 and self._is_shown(key):
-                out.append(_channel_day(key, track, span))
+                out.append(track.day(key, span))
         return out
 
     # ── between ──────────────────────────────────────────────────────────────────
@@ -200,10 +157,10 @@ class Coverage:
             case "gap":
                 first, last = event.number("first"), event.number("last")
                 why = "subscription lost" if first is None else f"gap {first}..{last}"
-                self._lose(_Lost(interval, why), concerns)
+                self._lose(Lost(interval, why), concerns)
             case "dropped" if event.text("sink") == "storage":
                 # Both ends were lost themselves.
-                lost = _Lost(Interval(interval.from_ts, interval.to_ts + 1), "not archived")
+                lost = Lost(Interval(interval.from_ts, interval.to_ts + 1), "not archived")
                 self._lose(lost, lambda _: True)
             case "repaired":
                 for key in filter(concerns, self._tracks):
@@ -211,7 +168,7 @@ class Coverage:
             case "unrepaired":
                 why = f"not repaired: {event.text('reason')}"
                 for key in filter(concerns, self._tracks):
-                    self._tracks[key].marks.append(_Lost(interval, why))
+                    self._tracks[key].marks.append(Lost(interval, why))
 
     def _close(self, event: Event, conn: int) -> None:
         running = self._running.get(conn)
@@ -236,9 +193,9 @@ class Coverage:
         for key, track in self._tracks.items():
             if key.conn == conn:
                 track.end(ts)
-                track.marks.append(_Lost(Interval(ts, ts + 1), why))
+                track.marks.append(Lost(Interval(ts, ts + 1), why))
 
-    def _lose(self, lost: _Lost, concerns: Callable[[Key], bool]) -> None:
+    def _lose(self, lost: Lost, concerns: Callable[[Key], bool]) -> None:
         self._begin_unnamed()
         for key in filter(concerns, self._tracks):
             self._tracks[key].lost.append(lost)
@@ -255,37 +212,3 @@ class Coverage:
 
     def _is_shown(self, key: Key) -> bool:
         return key.channel != ALL or key.conn not in self._named
-
-
-def _channel_day(key: Key, track: _Track, span: Interval) -> ChannelDay:
-    open_ = [] if track.since is None else [Interval(track.since, span.to_ts)]
-    received = intersect([*track.covered, *open_], [span])
-    covered = subtract(received, (each.interval for each in track.lost))
-    missing = subtract([span], covered)
-    repaired = intersect(missing, union(track.repaired))
-    reasons = [*track.lost, *track.marks]
-    holes = [
-        Hole(
-            gone,
-            _why(gone, reasons, track.ended if gone.from_ts == span.from_ts else ""),
-            _repair(gone, repaired),
-        )
-        for gone in missing
-    ]
-    return ChannelDay(key=key, span=span, covered=covered, repaired=repaired, holes=holes)
-
-
-def _why(hole: Interval, lost: Iterable[_Lost], before: str) -> str:
-    words = dict.fromkeys(
-        each.why
-        for each in lost
-        if each.interval.from_ts < hole.to_ts and each.interval.to_ts > hole.from_ts
-    )
-    return ", ".join(list(words)[:_MOST_REASONS]) or before or "not subscribed"
-
-
-def _repair(hole: Interval, repaired: Sequence[Interval]) -> Repair:
-    back = total_ns(intersect([hole], repaired))
-    if back == 0:
-        return Repair.NONE
-    return Repair.WHOLE if hole.length_ns - back <= _NEAR_NS else Repair.PART

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ssmd_core.audit.events import Event
-from ssmd_core.audit.findings import Finding, Kind
+from ssmd_core.audit.findings import Finding, Kind, counted
 from ssmd_core.audit.scope import Scope
 from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed
@@ -57,7 +57,7 @@ class Rotations:
 
     def _gone(self, name: str, day: str, rotated: _Rotated, *, first: str) -> Finding:
         """Say what it means that a file is not here: days end with the oldest first."""
-        text = f"{name} is gone: {rotated.said.lines:,} lines were in it"
+        text = f"{name} is gone, with {counted(rotated.said.lines, 'line')}"
         if day in self._expired:
             kind, explained = Kind.FILE_EXPIRED, True
             text += "; retention removed its day"
@@ -90,7 +90,8 @@ class Rotations:
             yield self._finding(Kind.UNREADABLE, file.day, str(error), explained=False)
             return
         if lines != said.lines:
-            text = f"{file.name} holds {lines:,} lines; before it was compressed {said.lines:,}"
+            text = f"{file.name} holds {counted(lines, 'line')}; "
+            text += f"before it was compressed {said.lines:,}"
             yield self._finding(Kind.DIGEST_DIFFERS, file.day, text, explained=False)
 
     def _finding(self, kind: Kind, day: str, text: str, *, explained: bool) -> Finding:
@@ -103,4 +104,4 @@ def _is_asked(day: str, scope: Scope, kept: Sequence[str]) -> bool:
 
 
 def _shown(digest: Digest) -> str:
-    return f"{digest.lines:,} lines, {digest.bytes:,} bytes, sha256 {digest.sha256[:12]}…"
+    return f"{counted(digest.lines, 'line')}, {digest.bytes:,} bytes, sha256 {digest.sha256[:12]}…"

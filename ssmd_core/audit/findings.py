@@ -7,10 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Finding", "Findings", "Kind"]
+__all__ = ["Finding", "Findings", "Kind", "counted"]
 
 _SHOWN = 50
 """So many of one kind and day are told one by one; all are counted."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 class Kind(enum.Enum):

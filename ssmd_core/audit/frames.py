@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ssmd_core.audit.events import DAY_NS, day_start
-from ssmd_core.audit.findings import Finding, Findings, Kind
+from ssmd_core.audit.findings import Finding, Findings, Kind, counted
 from ssmd_core.audit.ledger import damaged
 from ssmd_core.audit.parsers import Parser
 from ssmd_core.audit.sequences import HoleFound, Recount
@@ -198,7 +198,7 @@ class FrameReader:
                 explained=False,
                 day=day,
                 feed=self._feed,
-                text=f"{stray.frames:,} frames of connection {conn} belong to no session",
+                text=f"{counted(stray.frames, 'frame')} of connection {conn} in no session",
                 conn=conn,
                 from_ts=stray.from_ts,
                 to_ts=stray.to_ts,

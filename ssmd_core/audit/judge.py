@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ssmd_core.audit.declared import Declared
-from ssmd_core.audit.findings import Finding, Kind
+from ssmd_core.audit.findings import Finding, Kind, counted
 from ssmd_core.audit.sequences import DeclaredGap, HoleFound
 from ssmd_core.audit.sessions import Dropped, Session, take_from_drops
 from ssmd_core.clock import NS, day_of, iso
@@ -74,16 +74,17 @@ def _unannounced(session: Session, declared: Declared) -> _Verdict | None:
 def _compare(session: Session, declared: Declared) -> _Verdict | None:
     said = session.said or 0
     missing = said - session.lines
-    text = f"session {session.id} received {said:,} frames, {session.lines:,} in the archive"
+    text = f"session {session.id} received {counted(said, 'frame')}, "
+    text += f"{session.lines:,} in the archive"
     if missing < 0:
         return _Verdict(Kind.FRAMES_EXTRA, explained=False, text=text)
     undeclared = missing - take_from_drops(session, missing, declared.drops)
     if undeclared == 0:
         return None
     if (session.closed_ts or 0) >= declared.failing_since:
-        text += f": {undeclared:,} wait for a disk that takes them"
+        text += f": {undeclared:,} waiting for a disk that takes them"
         return _Verdict(Kind.FRAMES_MISSING, explained=True, text=text)
-    text += f": {undeclared:,} are missing and not declared"
+    text += f": {undeclared:,} missing, and not declared"
     return _Verdict(Kind.FRAMES_MISSING, explained=False, text=text)
 
 
@@ -103,8 +104,8 @@ def _uncounted(session: Session, end_ts: int) -> str:
 def judge_open(session: Session, declared: Declared, feed: str, *, runs: bool) -> Finding:
     """Say what a session is that nothing closed. ``runs``: the archive may still grow."""
     _share(session, declared.drops)
-    started = session.opened_ts or session.last_ts
-    name, lines = f"session {session.id}", f"{session.lines:,} frames in the archive"
+    started = session.opened_ts or session.carried_ts
+    name, lines = f"session {session.id}", f"{counted(session.lines, 'frame')} in the archive"
     explained, kind = True, Kind.NOT_COUNTED
     unannounced = _unannounced(session, declared)
     if unannounced is not None:
@@ -139,8 +140,8 @@ def judge_drops(drops: Iterable[Dropped], feed: str) -> Iterator[Finding]:
                 explained=False,
                 day=day_of(drop.from_ts),
                 feed=feed,
-                text=f"{drop.left:,} of {drop.frames:,} frames declared as dropped between "
-                f"{iso(drop.from_ts)} and {iso(drop.to_ts)} are missing in no session",
+                text=f"{drop.left:,} of {counted(drop.frames, 'frame')} declared as dropped from "
+                f"{iso(drop.from_ts)} to {iso(drop.to_ts)} missing in no session",
                 from_ts=drop.from_ts,
                 to_ts=drop.to_ts,
             )

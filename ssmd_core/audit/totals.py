@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ssmd_core.audit.coverage import ChannelDay
+from ssmd_core.audit.channel_day import ChannelDay
 from ssmd_core.audit.events import Event
 
 __all__ = ["ChannelTotals", "DayTotals"]

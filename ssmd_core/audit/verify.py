@@ -177,6 +177,8 @@ class FeedAudit:
         for session in self._book.left():
             if session.opened_ts >= scope.end_ts:
                 continue  # of the day after
+            if not (session.opened_ts or session.carried_ts or session.lines):
+                continue  # only mentioned
             if session.closed_ts is None:
                 runs = scope.is_growing or scope.after is not None
                 self._findings.add(judge_open(session, self.declared, self._feed, runs=runs))

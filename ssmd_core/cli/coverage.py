@@ -28,7 +28,8 @@ from typing import Any
 
 import typer
 
-from ssmd_core.audit.coverage import ChannelDay, Coverage
+from ssmd_core.audit.channel_day import ChannelDay
+from ssmd_core.audit.coverage import Coverage
 from ssmd_core.audit.findings import Findings
 from ssmd_core.audit.ledger import LedgerReader
 from ssmd_core.audit.parsers import Parsers

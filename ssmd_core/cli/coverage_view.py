@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ssmd_core.audit.coverage import ChannelDay, Hole, Repair
+from ssmd_core.audit.channel_day import ChannelDay, Hole, Repair
 from ssmd_core.audit.events import DAY_NS, day_start
 from ssmd_core.audit.intervals import Interval, intersect, total_ns
 from ssmd_core.clock import iso

@@ -9,7 +9,7 @@ import anyio
 import typer
 
 from ssmd_core.audit.comparison import BusTotals, Comparison
-from ssmd_core.audit.findings import Finding, Findings, Kind
+from ssmd_core.audit.findings import Finding, Findings, Kind, counted
 from ssmd_core.audit.parsers import Parsers
 from ssmd_core.audit.report import Report, report_json
 from ssmd_core.audit.scope import Scope
@@ -103,7 +103,7 @@ def _told(report: Report) -> Iterator[str]:
     if report.bus or told:
         yield ""
     frames = sum(day.frames for day in report.days)
-    what = f"{report.place}: {frames:,} frames on {len(report.days):,} days, up to "
+    what = f"{report.place}: {counted(frames, 'frame')}, {counted(len(report.days), 'day')}, up to "
     what += iso(report.upto)[:19] + "Z"
     unexplained = report.findings.unexplained()
     yield f"{what}: {f'{unexplained:,} unexplained' if unexplained else 'everything is explained'}"

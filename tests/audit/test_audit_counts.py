@@ -32,7 +32,7 @@ def test_a_frame_that_is_not_in_the_archive_is_a_fault(capture, audit):
     capture.close()
     outcome = audit(capture)
     assert outcome.faults == ["frames_missing"]
-    assert "received 3 frames, 1 in the archive: 2 are missing" in outcome.text("frames_missing")
+    assert "received 3 frames, 1 in the archive: 2 missing" in outcome.text("frames_missing")
 
 
 def test_a_line_that_nobody_received_is_a_fault(capture, audit):
@@ -59,7 +59,7 @@ def test_of_more_missing_than_declared_the_rest_is_a_fault(capture, audit):
     first = capture.frames({}, {}, {}, archived=False)
     dropped(capture, 1, first - 2, first)
     capture.close()
-    assert "2 are missing" in audit(capture).text("frames_missing")
+    assert "2 missing, and not" in audit(capture).text("frames_missing")
 
 
 def test_frames_declared_as_dropped_and_missing_nowhere_are_a_fault(capture, audit):
@@ -159,7 +159,7 @@ def test_a_session_that_is_open_at_the_end_of_today_runs(capture, audit):
     capture.frames({})
     outcome = audit(capture)
     assert (outcome.faults, outcome.notes) == ([], ["not_counted"])
-    assert "runs: 1 frames in the archive so far" in outcome.text("not_counted")
+    assert "runs: 1 frame in the archive so far" in outcome.text("not_counted")
 
 
 def test_a_session_that_is_open_at_the_end_of_an_older_archive_has_an_open_end(capture, audit):
@@ -251,6 +251,12 @@ def test_a_session_that_is_carried_from_a_day_that_is_here_must_have_begun_there
     assert audit(capture, date=NEXT).faults == []
 
 
+def test_a_session_that_is_only_mentioned_is_not_told_of(capture, audit):
+    capture.conns["s1"] = 0
+    capture.note("subscribed", session="s1", channel="trade", sid=1)
+    assert list(audit(capture).findings) == []
+
+
 def test_a_session_that_ended_without_a_frame_of_the_day_needs_no_announcement(capture, audit):
     capture.conns["s1"] = 0
     capture.close(frames=9, cause="cut")
@@ -275,7 +281,7 @@ def test_what_came_while_the_archive_was_read_is_left_out(capture, audit):
     capture.frames({}, session="later")
     outcome = audit(capture, upto=upto)
     assert outcome.totals[0].frames == 1
-    assert "runs: 1 frames" in outcome.text("not_counted")
+    assert "runs: 1 frame in" in outcome.text("not_counted")
 
 
 def test_torn_tails_and_clock_steps_are_on_record(capture, audit):

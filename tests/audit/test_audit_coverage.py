@@ -1,6 +1,6 @@
 """A channel is covered from its confirmation to its session's end, less what was lost."""
 
-from ssmd_core.audit.coverage import Key, Repair
+from ssmd_core.audit.channel_day import Key, Repair
 from ssmd_core.clock import NS, iso
 
 NEXT, LATER = "2026-11-23", "2026-11-24"
@@ -54,6 +54,18 @@ def test_a_hole_that_was_brought_back_is_repaired_but_not_covered(capture, cover
     channel = covered(capture)
     assert holes(channel) == [(3, "cut", Repair.WHOLE)]
     assert (channel.covered_seconds, channel.repaired_seconds) == (3, 3)
+
+
+def test_a_repair_up_to_the_confirmation_is_whole_though_the_line_comes_later(capture, covered):
+    capture.open("a")
+    capture.subscribed(session="a")
+    gone = capture.close("a", cause="cut")
+    capture.open("b")
+    confirmed = capture.subscribed(session="b")
+    capture.note("repaired", channel="trade", from_ts=iso(gone), to_ts=iso(confirmed), records=3)
+    channel = covered(capture)
+    assert holes(channel) == [(3, "cut", Repair.WHOLE)]
+    assert channel.repaired_seconds == 3
 
 
 def test_a_hole_that_was_brought_back_in_part_says_so(capture, covered):

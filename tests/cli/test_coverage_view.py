@@ -1,4 +1,4 @@
-from ssmd_core.audit.coverage import ChannelDay, Hole, Key, Repair
+from ssmd_core.audit.channel_day import ChannelDay, Hole, Key, Repair
 from ssmd_core.audit.events import DAY_NS, day_start
 from ssmd_core.audit.intervals import Interval, subtract
 from ssmd_core.cli.coverage_view import CELLS, bar, hole_rows

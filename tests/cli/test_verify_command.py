@@ -43,7 +43,7 @@ def test_an_archive_in_order_exits_0_and_says_so(world, archive):
     assert header[:5] == ["day", "feed", "channel", "sessions", "frames"]
     assert day == [DAY, "acme", "all", "1", "3", "0", "0", "0", "0", "0"]
     assert channel == ["trades", "0:59:59", "0", "0", "0", "0"]
-    assert "3 frames on 1 days" in out
+    assert "3 frames, 1 day, up to" in out
     assert "everything is explained" in out
 
 
@@ -60,7 +60,7 @@ def test_an_archive_that_lost_a_line_exits_1_and_names_it(world, archive):
     code, out, _ = world.call("verify", "data")
     assert code == 1
     assert "FAULT   2026-01-05 acme" in out
-    assert "received 3 frames, 2 in the archive: 1 are missing and not declared" in out
+    assert "received 3 frames, 2 in the archive: 1 missing, and not declared" in out
     assert out.splitlines()[-1].endswith("1 unexplained")
 
 
