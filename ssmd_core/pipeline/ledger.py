@@ -13,13 +13,20 @@ import structlog
 from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.sink import Storage
 
-__all__ = ["Ledger", "Observe"]
+__all__ = ["INTRODUCTIONS", "LEDGER_VERSION", "Ledger", "Observe"]
 
 Observe = Callable[[str, Mapping[str, Any]], None]
 """Is told of each event and its fields."""
 
+LEDGER_VERSION = 1
+"""Of the rules that docs/ledger.md gives; within it events and fields are only added."""
+INTRODUCTIONS = frozenset({"session_opened", "session_carried"})
+"""Events that tell a reader of one day whose archive it is."""
+
 _MAX_HELD = 10_000
-_QUIET = frozenset({"subscribed", "session_carried", "rotated", "resumed", "sink_recovered"})
+_QUIET = frozenset(
+    {"repaired", "subscribed", "session_carried", "rotated", "resumed", "sink_recovered"}
+)
 _log = structlog.get_logger("ssmd.ledger")
 
 

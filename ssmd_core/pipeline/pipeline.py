@@ -17,7 +17,7 @@ from ssmd_core.pipeline.durability import Durability
 from ssmd_core.pipeline.encoding import BACKFILL, STATUS
 from ssmd_core.pipeline.faults import Faults
 from ssmd_core.pipeline.guard import Guarded
-from ssmd_core.pipeline.ledger import Ledger
+from ssmd_core.pipeline.ledger import INTRODUCTIONS, Ledger
 from ssmd_core.pipeline.log import LogReader
 from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pressure import Pressure
@@ -135,7 +135,7 @@ class Pipeline:
 
     def report(self, event: str, *, session: str | None, conn: int | None, **fields: Any) -> None:
         """Write one event to the ledger."""
-        if event == "session_opened":
+        if event in INTRODUCTIONS:
             fields = {**self._parts.about, **fields}
         self.ledger.write(event, session=session, conn=conn, **fields)
 

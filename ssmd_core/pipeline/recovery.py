@@ -11,13 +11,13 @@ import msgspec
 import structlog
 
 from ssmd_core.clock import NS, iso
+from ssmd_core.pipeline.ledger import INTRODUCTIONS
 
 __all__ = ["Coverage", "read_coverage"]
 
 _log = structlog.get_logger("ssmd.recovery")
 _DAY_NS = 86_400 * NS
-_INTRODUCTIONS = frozenset({"session_opened", "session_carried"})
-_BEGINNINGS = _INTRODUCTIONS | {"subscribed"}
+_BEGINNINGS = INTRODUCTIONS | {"subscribed"}
 _REPAIRS = frozenset({"repaired", "unrepaired"})
 _STOPPED = "stopped"
 """Why a repair was given up that the next run takes up again."""
@@ -112,7 +112,7 @@ class Coverage:
         if session is None:
             conn = said["conn"]
             session = _Session(name, None if conn is None else int(conn))
-            self._unintroduced |= event not in _INTRODUCTIONS
+            self._unintroduced |= event not in INTRODUCTIONS
             if event in _BEGINNINGS:
                 self._open[name] = session
         return session

@@ -23,7 +23,7 @@ from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.identity import connector_id
-from ssmd_core.pipeline.ledger import Observe
+from ssmd_core.pipeline.ledger import LEDGER_VERSION, Observe
 from ssmd_core.pipeline.parts import PipelineParts, Tap
 from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.service.address import bind
@@ -181,6 +181,7 @@ class Connector:
                     "environment": self._plan.environment,
                     "connector": self._connector_id,
                     "plugin": self._plan.plugin,
+                    "ledger": LEDGER_VERSION,
                 },
                 pause_on_archive_failure=self._plan.pause_on_archive_failure,
             )

@@ -296,9 +296,10 @@ async def test_only_connections_that_the_feed_has_count(rig, storage, monkeypatc
     assert await after.pipeline.recover(await storage.open()) == {"trade": last_ts}
 
 
-async def test_a_session_that_opens_says_who_captures(rig, storage):
+@pytest.mark.parametrize("event", ["session_opened", "session_carried"])
+async def test_a_session_that_opens_or_enters_a_day_says_who_captures(event, rig, storage):
     rig = rig(storage, about={"environment": "prod", "connector": "c0ffee", "plugin": "acme:toy"})
-    rig.pipeline.report("session_opened", session="s", conn=0, endpoint="ws://x/")
+    rig.pipeline.report(event, session="s", conn=0, endpoint="ws://x/")
     rig.pipeline.report("subscribed", session="s", conn=0, channel="trade", sid=1)
     first, second = rig.events()
     assert (first["environment"], first["connector"]) == ("prod", "c0ffee")
