@@ -16,6 +16,8 @@ _NAME = "cursor"
 _DAMAGED = "cursor-damaged"
 _VALUE = re.compile(rb"[0-9]{19}\n?")
 """Nanoseconds since 1970 have 19 digits from 2001 to 2286: fewer are a torn value."""
+_BEFORE_ALL = 10**18
+"""The least of them."""
 _log = structlog.get_logger("ssmd.cursor")
 
 
@@ -46,6 +48,16 @@ class Cursor:
             raise ValueError(f"the cursor holds {len(found)} bytes that are no time")
         self.kept = min(int(found), head_ts)
         return self.kept
+
+    async def begin(self, head_ts: int) -> None:
+        """Keep that the bus is to have what comes from here on, before any of it is archived.
+
+        A first run that is killed before it kept a position owes the bus what it archived.
+
+        Args:
+            head_ts: where the archive ends, written by a connector without a bus; 0: nowhere.
+        """
+        await self.save(max(head_ts, _BEFORE_ALL))
 
     async def save(self, position: int) -> None:
         """Keep a position; one that did not move is not written again."""

@@ -83,7 +83,7 @@ class Pipeline:
         if self.archiver is None or storage is None:
             return {}
         self.archiver.head_ts = last_ts
-        self._resume(last_ts)
+        await self._resume(last_ts)
         if not last_ts:
             return {}
         coverage = await read_coverage(storage.notes, last_ts)
@@ -98,7 +98,7 @@ class Pipeline:
             await recall(storage, self._reader, encoding, from_ts=from_ts, last_ts=last_ts)
         return covered
 
-    def _resume(self, last_ts: int) -> None:
+    async def _resume(self, last_ts: int) -> None:
         """Begin behind, where the cursor says that the bus has not everything."""
         if self._cursor is None or self.catchup is None:
             return
@@ -108,7 +108,9 @@ class Pipeline:
             self.catchup.resume(None, last_ts)
             self.ledger.write("sink_failed", sink="transport", reason=_DAMAGED)
             return
-        if kept is not None and kept < last_ts:
+        if kept is None:
+            await self._cursor.begin(last_ts)
+        elif kept < last_ts:
             self.catchup.resume(kept, last_ts)
 
     # ── the feed's intake ────────────────────────────────────────────────────────

@@ -262,3 +262,31 @@ async def test_the_storage_is_told_while_the_clockwork_runs(running, rig, storag
     batch = rig.deliver(b"1")
     async with running(rig):
         await until(lambda: storage.released == batch.last_ts)
+
+
+# ── before a cursor was ever kept ────────────────────────────────────────────────
+
+
+async def test_a_first_run_that_is_killed_at_once_owes_the_bus_what_it_archived(
+    running, rig, storage
+):
+    first = rig(storage, WindowTransport(window=0))
+    await first.pipeline.recover(await storage.open())
+    first.deliver(b"1", b"2")
+    second = rig(storage, WindowTransport())
+    await second.pipeline.recover(await storage.open())
+    async with running(second):
+        await caught_up(second)
+    assert second.trades() == [b"1", b"2"]
+
+
+async def test_a_bus_that_joins_an_archive_is_owed_nothing_of_before(running, rig, storage):
+    rig(storage).deliver(b"1")
+    first = rig(storage, WindowTransport(window=0))
+    await first.pipeline.recover(await storage.open())
+    first.deliver(b"2")
+    second = rig(storage, WindowTransport())
+    await second.pipeline.recover(await storage.open())
+    async with running(second):
+        await caught_up(second)
+    assert second.trades() == [b"2"]
