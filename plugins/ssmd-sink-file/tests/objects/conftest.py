@@ -229,7 +229,7 @@ class Proxy:
             anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
         ):
             while True:
-                data = await source.receive(64 if self.mode == "slow" else 65_536)
+                data = await source.receive(256 if self.mode == "slow" else 65_536)
                 if self.mode == "slow":
                     await anyio.sleep(0.001)
                 await target.send(data)

@@ -241,7 +241,7 @@ async def test_a_bucket_that_is_missing_is_told_before_anything_starts(make_s3, 
     await again.aclose()
 
 
-@pytest.mark.parametrize("status", ["401", "403"])
+@pytest.mark.parametrize("status", ["403"])
 async def test_credentials_that_are_refused_are_told_before_anything_starts(make_s3, proxy, status):
     await proxy.turn(status)
     storage = make_s3(config={"endpoint_url": proxy.url})
@@ -256,7 +256,7 @@ async def test_no_credentials_at_all_are_told_before_anything_starts(make_s3, mo
         await make_s3().open()
 
 
-@pytest.mark.parametrize("mode", ["500", "503", "stall"])
+@pytest.mark.parametrize("mode", ["503", "stall"])
 async def test_a_store_that_does_not_answer_is_no_fault(
     make_s3, proxy, mode, batch, told, monkeypatch
 ):

