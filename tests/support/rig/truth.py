@@ -1,4 +1,4 @@
-"""What really happened at the loopback venue, and the judges that hold archive and bus against it."""
+"""What really happened at the loopback venue; archive and bus are held against it."""
 
 import json
 from collections import Counter, defaultdict
