@@ -283,6 +283,7 @@ async def test_a_first_run_that_is_killed_at_once_owes_the_bus_what_it_archived(
 async def test_a_bus_that_joins_an_archive_is_owed_nothing_of_before(running, rig, storage):
     rig(storage).deliver(b"1")
     first = rig(storage, WindowTransport(window=0))
+    first.clock.advance(1)
     await first.pipeline.recover(await storage.open())
     first.deliver(b"2")
     second = rig(storage, WindowTransport())
