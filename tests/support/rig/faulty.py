@@ -1,8 +1,9 @@
 """Runs ``ssmd`` on a file system and a clock that fail when told to: ``python -m rig.faulty``.
 
 The first argument is a folder. While it holds a file named after a call below, that call
-fails with the errno written in the file for every file under the archive; ``clock`` holds
-seconds that are added to the wall clock.
+fails with the errno written in the file for every file under the archive, or with ``HANG``
+does not come back before the file is gone; ``clock`` holds seconds that are added to the
+wall clock.
 """
 
 import errno
@@ -11,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+_HANG = "HANG"
+_POLL_SECONDS = 0.01
 _CALLS = ("write", "fdatasync", "fsync", "open", "ftruncate", "rename")
 
 
@@ -18,12 +21,22 @@ def _failing(control, name, call, archive):
     switch = control / name
 
     def wrapped(first, *args, **kwargs):
-        if switch.exists() and _is_ours(first, archive):
-            number = getattr(errno, switch.read_text().strip())
-            raise OSError(number, os.strerror(number))
+        if (fault := _said(switch)) and _is_ours(first, archive):
+            if fault != _HANG:
+                number = getattr(errno, fault)
+                raise OSError(number, os.strerror(number))
+            while _said(switch) == _HANG:
+                time.sleep(_POLL_SECONDS)
         return call(first, *args, **kwargs)
 
     return wrapped
+
+
+def _said(switch):
+    try:
+        return switch.read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _is_ours(target, archive):
