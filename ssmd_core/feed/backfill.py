@@ -51,7 +51,7 @@ class Backfiller:
 
     Every body goes to the intake as it came, with its own receipt time. A hole that is
     not repaired when the run ends stands in the ledger as ``unrepaired``, reason
-    ``stopped``; the next run looks only at what was missed since.
+    ``stopped``; the next run is offered it again.
 
     Args:
         feed: says what to fetch, and reads it.
@@ -113,9 +113,12 @@ class Backfiller:
     async def run(self) -> None:
         """Repair until cancelled."""
         while True:
-            while (hole := self._holes.first()) is not None:
+            while (hole := self._holes.take()) is not None:
+                # Out of the queue: what is found while it waits must wait as long itself.
+                self._repair = _Repair(hole)
                 await anyio.sleep(self._lag_left(hole))
-                await self._mend(self._holes.take() or hole)
+                await self._mend(hole)
+                self._repair = None
             self._found = anyio.Event()
             await self._found.wait()
 
@@ -136,7 +139,6 @@ class Backfiller:
         else:
             self._parts.metrics.repairs += 1
             self._tell("repaired", repair)
-        self._repair = None
 
     async def _fetch_all(self, first: Fetch, repair: _Repair) -> None:
         fetch: Fetch | None = first

@@ -35,10 +35,6 @@ class Holes:
         self._waiting.append(hole)
         return self._waiting.pop(0) if full else None
 
-    def first(self) -> Missed | None:
-        """Return the hole whose turn it is, and leave it there."""
-        return self._waiting[0] if self._waiting else None
-
     def take(self) -> Missed | None:
         """Take out the hole whose turn it is."""
         return self._waiting.pop(0) if self._waiting else None

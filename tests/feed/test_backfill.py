@@ -308,6 +308,45 @@ async def test_a_fresh_hole_waits_until_the_venues_history_has_caught_up(
     assert naps == [1.5, 0.0]
 
 
+async def test_a_hole_found_while_another_waits_waits_as_long_itself(
+    parts, history, receipt, clock, monkeypatch
+):
+    naps = []
+
+    async def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 1:
+            clock.advance(seconds)
+            backfiller.add(missed(found_ns, receipt.now_ns()))
+        await anyio.lowlevel.checkpoint()
+
+    shelf = Shelf(page(), page())
+    backfiller = Backfiller(history(), parts, get=shelf, lag_seconds=1.5)
+    monkeypatch.setattr("ssmd_core.feed.backfill.anyio.sleep", sleep)
+    found_ns = receipt.now_ns()
+    backfiller.add(missed(1, found_ns))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(backfiller.run)
+        with anyio.fail_after(10):
+            while len(shelf.asked) < 2:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert naps == [1.5, 1.5]
+
+
+async def test_a_hole_that_waits_for_the_venue_is_declared_at_a_stop(
+    parts, history, receipt, intake
+):
+    backfiller = Backfiller(history(), parts, get=Shelf(), lag_seconds=3_600)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(backfiller.run)
+        backfiller.add(missed(1, receipt.now_ns()))
+        await anyio.wait_all_tasks_blocked()
+        backfiller.stop()
+        tasks.cancel_scope.cancel()
+    assert [(e["event"], e["reason"]) for e in intake.events] == [("unrepaired", "stopped")]
+
+
 def test_a_feed_that_fetches_nothing_needs_no_code_for_it(toy):
     feed = toy()
     assert feed.backfill(missed()) is None

@@ -19,7 +19,6 @@ def test_holes_are_taken_in_the_order_in_which_they_were_found():
         holes.add(hole(from_ts, from_ts + 5))
     assert [holes.take().from_ts for _ in range(3)] == [50, 10, 30]
     assert holes.take() is None
-    assert holes.first() is None
 
 
 def test_overlapping_holes_are_one():
