@@ -48,8 +48,8 @@ class Coverage:
         self._open: dict[str, _Session] = {}
         self._closed: set[str] = set()
         self._until: dict[_Place, int] = {}
-        self._holes: dict[str, int] = {}
-        """Channel → where its first hole begins that no repair has ended."""
+        self._holes: dict[str, set[int]] = {}
+        """Channel → where its holes begin that no repair has ended."""
         self._unintroduced = False
 
     def take(self, ts: int, line: bytes) -> None:
@@ -87,7 +87,7 @@ class Coverage:
         covered: dict[str, int] = {}
         for (conn, channel), until in places.items():
             if conn in conns:
-                whole_until = min(until, self._holes.get(channel, until))
+                whole_until = min({until, *self._holes.get(channel, ())})
                 covered[channel] = min(whole_until, covered.get(channel, whole_until))
         return covered
 
@@ -147,11 +147,12 @@ class Coverage:
         from_ts, to_ts = _nanoseconds(said["from_ts"]), _nanoseconds(said["to_ts"])
         if said["event"] == "unrepaired" and said["reason"] == _STOPPED:
             self._note_hole(channel, from_ts)
-        elif from_ts <= self._holes.get(channel, 0) <= to_ts:
-            del self._holes[channel]
+        else:
+            holes = self._holes.get(channel, set())
+            holes.difference_update([begin for begin in holes if from_ts <= begin <= to_ts])
 
     def _note_hole(self, channel: str, from_ts: int) -> None:
-        self._holes[channel] = min(from_ts, self._holes.get(channel, from_ts))
+        self._holes.setdefault(channel, set()).add(from_ts)
 
     def _close(self, ts: int, session: _Session, said: Mapping[str, Any]) -> None:
         until = _nanoseconds(said.get("last_ts")) or session.silent_since or ts

@@ -108,6 +108,14 @@ def test_a_channel_confirmed_again_is_whole_again_once_the_hole_is_repaired():
     assert until(read(*AGAIN, repair("repaired"))) == {"trade": T + 100}
 
 
+def test_the_repair_of_one_hole_leaves_the_others_to_be_offered_again():
+    holes = gap(T + 20, "trade", T + 10, T + 11, 5), gap(T + 40, "trade", T + 30, T + 31, 9)
+    first = repair("repaired", from_ts=T + 10, to_ts=T + 11)
+    assert until(read(opened(T), subscribed(T + 1), *holes, first)) == {"trade": T + 30}
+    second = repair("repaired", from_ts=T + 30, to_ts=T + 31)
+    assert until(read(opened(T), subscribed(T + 1), *holes, first, second)) == {"trade": T + 100}
+
+
 def test_a_hole_whose_repair_was_given_up_stays_declared():
     given_up = repair("unrepaired", reason="HTTP 500")
     assert until(read(*AGAIN, given_up)) == {"trade": T + 100}
