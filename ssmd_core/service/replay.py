@@ -118,9 +118,10 @@ class Replay:
             tasks.start_soon(self._heed, stop)
             try:
                 await self._play(transport)
-                await self._flush(transport)
+                if not self.so_far.fault:
+                    await self._flush(transport)
             except _GivenUp as why:
-                self.so_far.fault = str(why)
+                self.so_far.fault = self.so_far.fault or str(why)
             except SsmdError as error:
                 failure = error
             tasks.cancel_scope.cancel()
@@ -179,6 +180,7 @@ class Replay:
 
     async def _give(self, transport: Transport, messages: Sequence[Message], upto: int) -> None:
         given = 0
+        self._moved_at = time.monotonic()  # a quiet market is no bus that stands still
         while given < len(messages):
             self._room = anyio.Event()
             room = transport.room()

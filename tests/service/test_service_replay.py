@@ -248,6 +248,29 @@ async def test_a_transport_whose_run_fails_ends_the_replay_with_its_reason():
     assert "the transport failed: RuntimeError('no more')" in told.fault
 
 
+async def test_the_reason_of_a_run_that_failed_outlives_what_it_left_unacknowledged():
+    stage = Stage(trades(20), deaf=True, stall_seconds=0.3)
+
+    async def run():
+        await until(lambda: stage.bus.given)
+        raise RuntimeError("boom")
+
+    stage.bus.run = run
+    told = await stage.run()
+    assert "boom" in told.fault
+    assert told.unacknowledged == 20
+
+
+async def test_a_quiet_market_is_not_taken_for_a_bus_that_stands_still():
+    quiet = [Batch(NOON, [a_book()]), Batch(NOON + NS, [a_trade(1)])]
+    stage = Stage(quiet, factor=2.0, stall_seconds=0.3)
+    room, away = stage.bus.room, iter([True])
+    stage.bus.room = lambda: 0 if next(away, False) else room()
+    told = await stage.run()
+    assert not told.fault
+    assert told.kinds["trade"] == 1
+
+
 async def test_an_archive_that_cannot_be_read_ends_the_replay_with_its_own_error():
     stage = Stage(trades(10))
 
