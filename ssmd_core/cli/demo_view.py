@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def summary(
     out += [
         "  feed.yaml, env.yaml   what was run, but for the credentials",
         "",
+        f"Is it all there?  ssmd verify {shlex.quote(str(root / 'data'))}",
+        f"Which when?       ssmd coverage {shlex.quote(str(root / 'data'))}",
         "Next: the README shows a real capture; the two YAML files above are where to start.",
     ]
     return out

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_the_summary_counts_what_the_files_hold(finished):
     assert f"trades {trades:,}   tickers {tickers:,}   gaps 0   lost 0" in done.stdout
     assert f"{len(lines):,} lines" in done.stdout
     assert str(path) in done.stdout
+
+
+def test_the_check_that_the_summary_names_finds_everything_in_place(finished):
+    path, done = finished
+    (named,) = re.findall(r"ssmd (verify .+)$", done.stdout, re.MULTILINE)
+    assert named == f"verify {path / 'data'}"
+    program = Path(sys.executable).with_name("ssmd")
+    checked = subprocess.run(
+        [program, *named.split()], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "everything is explained" in checked.stdout
 
 
 def test_progress_is_told_line_by_line_without_a_terminal(finished):
