@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
-from ssmd_sink_file.compress import BrokenFrame, Compression, read_frames
+from ssmd_sink_file.codec import Source
+from ssmd_sink_file.compress import BrokenFrame, Compression
+from ssmd_sink_file.frames import Gap, read_on
 
 __all__ = ["Unreadable", "content", "whole_lines"]
 
 _BLOCK_BYTES = 256 * 1024
 _LINE_BYTES = 256 * 1024 * 1024
 """A longer run without a newline is damage, not a frame; it is passed over and not held."""
-_BEGINNINGS = {Compression.ZSTD: b"\x28\xb5\x2f\xfd", Compression.GZIP: b"\x1f\x8b\x08"}
 
 
 class Unreadable(NamedTuple):
@@ -35,44 +37,17 @@ def content(file: BinaryIO, compression: Compression) -> Iterator[bytes | Unread
         while block := file.read(_BLOCK_BYTES):
             yield block
         return
-    start: int | None = 0
-    broken: BrokenFrame | None = None
-    while start is not None:
-        try:
-            for block in read_frames(file, compression, start):
-                if broken is not None:
-                    yield _between(broken, start)
-                    broken = None
-                yield block
-        except BrokenFrame as error:
-            # What looked like the next frame may have been part of the broken one.
-            broken = broken or error
-            start = _find(file, error.offset + 1, _BEGINNINGS[compression])
-        else:
-            start = None
-    if broken is not None:
+    try:
+        for found in read_on(partial(Source, file), compression):
+            yield _between(found) if isinstance(found, Gap) else found
+    except BrokenFrame as broken:
         end = f"from byte {broken.offset} to the end"
         yield Unreadable(f"{end} it cannot be decompressed: {broken.reason}")
 
 
-def _between(broken: BrokenFrame, end: int) -> Unreadable:
-    size = f"{end - broken.offset} bytes from byte {broken.offset}"
-    return Unreadable(f"{size} cannot be decompressed: {broken.reason}")
-
-
-def _find(file: BinaryIO, offset: int, text: bytes) -> int | None:
-    """Return where ``text`` stands next in a file, at ``offset`` or after it."""
-    file.seek(offset)
-    held = b""
-    while block := file.read(_BLOCK_BYTES):
-        held += block
-        found = held.find(text)
-        if found >= 0:
-            return offset + found
-        passed = max(0, len(held) - len(text) + 1)
-        offset += passed
-        held = held[passed:]
-    return None
+def _between(gap: Gap) -> Unreadable:
+    size = f"{gap.following - gap.offset} bytes from byte {gap.offset}"
+    return Unreadable(f"{size} cannot be decompressed: {gap.reason}")
 
 
 def whole_lines(pieces: Iterable[bytes | Unreadable]) -> Iterator[bytes | Unreadable]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol
 
 from ssmd_sink_file import blocks
 from ssmd_sink_file.blocks import Block, Parser, Range, Timed, TimedT, answer, read_block
+from ssmd_sink_file.codec import FileSource
 from ssmd_sink_file.compress import BrokenFrame
 from ssmd_sink_file.files import Identity
 from ssmd_sink_file.frames import FrameIndex, Gap, read_on
@@ -156,7 +158,8 @@ class _Packed(Generic[TimedT]):
         with contextlib.suppress(BrokenFrame):  # met again, and told, by who reads that far
             index.grow(piece.fd, end)
         start = _start(index, piece.fd, wanted.after, parser)
-        self._pieces = read_on(piece.fd, piece.compression, start, end)
+        at = partial(FileSource, piece.fd, end=end)
+        self._pieces = read_on(at, piece.compression, start)
         self._wanted = wanted
         self._parser = parser
         self._carry = b""

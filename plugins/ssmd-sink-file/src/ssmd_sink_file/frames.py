@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from ssmd_sink_file.codec import Corrupt, Cut, FileSource
+from ssmd_sink_file.codec import Corrupt, Cut, FileSource, Source
 from ssmd_sink_file.compress import BrokenFrame, Compression, codec_of, read_source
 
-__all__ = ["FrameIndex", "Gap", "next_frame", "packed_from_end", "read_on"]
+__all__ = ["FrameIndex", "Gap", "Opened", "next_frame", "packed_from_end", "read_on"]
+
+Opened = Callable[[int], Source]
+"""Opens one file of frames for reading from an offset on."""
 
 _SEARCH_BYTES = 1024 * 1024
 _BEGINNINGS = {Compression.ZSTD: b"\x28\xb5\x2f\xfd", Compression.GZIP: b"\x1f\x8b\x08"}
@@ -26,33 +29,35 @@ class Gap(BrokenFrame):
         """Where the next whole frame begins."""
 
 
-def next_frame(fd: int, compression: Compression, start: int, end: int) -> int | None:
+def next_frame(at: Opened, compression: Compression, start: int) -> int | None:
     """Return where the first undamaged frame at or after ``start`` begins, None without one."""
-    beginning = _BEGINNINGS[compression]
-    offset = start
-    while offset < end:
-        block = os.pread(fd, min(_SEARCH_BYTES, end - offset), offset)
-        found = block.find(beginning)
-        while found >= 0:
-            if _is_whole(fd, compression, offset + found, end):
-                return offset + found
-            found = block.find(beginning, found + 1)
-        if len(block) < _SEARCH_BYTES:
-            return None
-        offset += len(block) - len(beginning) + 1
+    offset = _find(at(start), _BEGINNINGS[compression])
+    while offset is not None and not _is_whole(at(offset), compression):
+        offset = _find(at(offset + 1), _BEGINNINGS[compression])
+    return offset
+
+
+def _find(source: Source, text: bytes) -> int | None:
+    held = b""
+    while block := source.some(_SEARCH_BYTES):
+        held += block
+        found = held.find(text)
+        if found >= 0:
+            return source.offset - len(held) + found
+        held = held[-len(text) + 1 :]
     return None
 
 
-def _is_whole(fd: int, compression: Compression, start: int, end: int) -> bool:
+def _is_whole(source: Source, compression: Compression) -> bool:
     try:
-        for _ in codec_of(compression).read(FileSource(fd, start, end)):
+        for _ in codec_of(compression).read(source):
             pass
     except (Cut, Corrupt):
         return False
     return True
 
 
-def read_on(fd: int, compression: Compression, start: int, end: int) -> Iterator[bytes | Gap]:
+def read_on(at: Opened, compression: Compression, start: int = 0) -> Iterator[bytes | Gap]:
     """Yield the content of frames, and a gap for each damaged stretch between them.
 
     Raises:
@@ -60,9 +65,9 @@ def read_on(fd: int, compression: Compression, start: int, end: int) -> Iterator
     """
     while True:
         try:
-            yield from read_source(FileSource(fd, start, end), compression)
+            yield from read_source(at(start), compression)
         except BrokenFrame as broken:
-            following = next_frame(fd, compression, broken.offset + 1, end)
+            following = next_frame(at, compression, broken.offset + 1)
             if following is None:
                 raise
             yield Gap(broken, following)
@@ -95,7 +100,8 @@ class FrameIndex:
                 try:
                     self._hop(fd, end)
                 except BrokenFrame as broken:
-                    following = next_frame(fd, self.compression, broken.offset + 1, end)
+                    at = partial(FileSource, fd, end=end)
+                    following = next_frame(at, self.compression, broken.offset + 1)
                     if following is None:
                         raise
                     self.gaps.append(Gap(broken, following))

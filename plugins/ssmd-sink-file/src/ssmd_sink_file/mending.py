@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ssmd_sink_file.compress import BrokenFrame, Compression
+from ssmd_sink_file.codec import FileSource
+from ssmd_sink_file.compress import BrokenFrame, Compression, read_source
 from ssmd_sink_file.files import open_file, sync_directory, write_all
-from ssmd_sink_file.frames import FrameIndex, read_on
+from ssmd_sink_file.frames import FrameIndex
 from ssmd_sink_file.layout import Kind, Layout
 from ssmd_sink_file.pieces import look
 from ssmd_sink_file.tail import repair_tail
@@ -118,7 +119,7 @@ def _mend_packed(
 def _read_last(fd: int, index: FrameIndex, size: int) -> None:
     """Check the content of the last frame: a page of it may have missed the disk."""
     if index.starts:
-        for _ in read_on(fd, index.compression, index.starts[-1], size):
+        for _ in read_source(FileSource(fd, index.starts[-1], size), index.compression):
             pass
 
 
