@@ -2,60 +2,16 @@
 
 import pytest
 
-from rig.conservation import judge_archive, judge_bus
-from rig.truth import TruthfulFace, judge_gaps, judge_trades
-from rig.venues import all_received, all_repaired, live_recording, settings, watched
-from ssmd_core.testing import LoopbackVenue
+from rig.scenes import causes, judge, only_the_venue, rest, started, venue_for
+from rig.truth import TruthfulFace, judge_gaps
+from rig.venues import watched
 
 pytestmark = pytest.mark.anyio
-
-LIMIT_BYTES = 128 * 1024 * 1024
 
 
 @pytest.fixture
 def face(key):
     return TruthfulFace.for_key(key)
-
-
-def venue_for(face, **more):
-    return LoopbackVenue(live_recording(1_000), face, silent=True, waits=False, **more)
-
-
-async def started(run, venue, yaml, archive, bus, **values):
-    """Start, and let the venue trade from a moment on when all of it is captured."""
-    await bus.add_stream()
-    run.write(
-        yaml.feed.format(endpoint=venue.url) + settings(**values),
-        yaml.both.format(url=bus.url, path=archive.path),
-    )
-    await run.start().ready()
-    venue.play()
-    await run.counts("archived_total", 500)
-
-
-async def ended(run, venue, archive):
-    """Let the venue rest, wait until everything is where it belongs, and stop."""
-    venue.silence()
-    await all_received(run, venue)
-    await all_repaired(run, archive)
-    assert await run.stop() == 0, run.log()
-
-
-async def judge(run, archive, bus, venue, face):
-    books = judge_archive(archive.path, venue)
-    messages = await bus.messages()
-    judge_bus(books, messages)
-    judge_trades(books, face, messages)
-    assert books.dropped("storage") == books.dropped("transport") == 0
-    assert await run.verify(archive.path, "--bus", bus.url) == 0, run.log()
-    return books
-
-
-def causes(books):
-    """Return cause and code of every session that ended, but for the stop."""
-    closed = books.events("session_closed")
-    assert closed[-1]["cause"] == "stopped"
-    return [(each["cause"], each["code"]) for each in closed[:-1]]
 
 
 ENDINGS = [
@@ -81,8 +37,9 @@ async def test_connections_that_the_venue_ends_come_back_and_their_holes_are_fil
                 await run.says(f"because of {code}" if how == "closed" else "cut:")
                 await run.ready()
                 await run.counts("archived_total", before + 200)
-            await ended(run, venue, archive)
-    assert all(each.startswith(("connection 0: ", "stopping")) for each in reasons), reasons
+            await rest(run, venue, archive)
+        assert await run.stop() == 0, run.log()
+    only_the_venue(reasons)
     books = await judge(run, archive, bus, venue, face)
     assert causes(books) == [
         ("closed" if how == "closed" else "cut", code) for how, code in endings
@@ -109,8 +66,9 @@ async def test_a_half_open_socket_and_a_silence_with_working_pings_are_given_up(
             await run.ready()
             venue.play()
             await run.counts("archived_total", before + 500)
-            await ended(run, venue, archive)
-    assert all(each.startswith(("connection 0: ", "stopping")) for each in reasons), reasons
+            await rest(run, venue, archive)
+        assert await run.stop() == 0, run.log()
+    only_the_venue(reasons)
     books = await judge(run, archive, bus, venue, face)
     assert causes(books) == [("stale", None), ("silent", None)]
     stale = books.events("stale")
@@ -137,8 +95,9 @@ async def test_a_venue_that_refuses_us_after_a_good_session_is_asked_again_and_n
             # A refusal is asked about slowly: an account may be locked otherwise.
             await run.ready(30)
             await run.counts("archived_total", before + 200)
-            await ended(run, venue, archive)
-    assert all(each.startswith(("connection 0: ", "stopping")) for each in reasons), reasons
+            await rest(run, venue, archive)
+        assert await run.stop() == 0, run.log()
+    only_the_venue(reasons)
     books = await judge(run, archive, bus, venue, face)
     assert causes(books) == [("cut", 1006)], "a handshake that fails opens no session"
     assert len(books.events("repaired")) == 1
