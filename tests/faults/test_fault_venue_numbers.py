@@ -43,7 +43,7 @@ async def test_numbers_that_the_venue_skips_are_told_with_their_bounds_and_mende
                 venue.skip(count, f'"type":"{channel}"'.encode(), client=client)
                 await until(lambda c=client, wanted=wanted: len(c.withheld) == wanted)
                 # A hole shows in the number after it.
-                await venue.until(lambda upto=venue.played + 200: venue.played >= upto)
+                await until(lambda upto=venue.played + 200: venue.played >= upto)
             await rest(run, venue, archive)
         assert reasons == {}, "a hole that is being mended is no reason to send data elsewhere"
         asked = [c for client in venue.clients for c in client.commands if b"get_snapshot" in c]
