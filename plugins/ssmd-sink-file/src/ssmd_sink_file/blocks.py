@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from ssmd_core.clock import NS
 from ssmd_core.records import Batch, Stream
 from ssmd_sink_file.layout import Line
 
@@ -17,6 +18,7 @@ __all__ = [
     "Range",
     "Timed",
     "answer",
+    "answer_lines",
     "find_start",
     "read_block",
     "regroup",
@@ -26,6 +28,8 @@ BLOCK_BYTES = 256 * 1024
 LINE_BYTES = 256 * 1024 * 1024
 """A longer run without a newline is damage, not a frame; it is passed over unread."""
 _BATCH_FRAMES = 1024
+_LAST_NS = 253_402_300_799 * NS
+"""The end of the year 9999, where names of days end."""
 
 
 class Timed(Protocol):
@@ -61,6 +65,11 @@ class Range(NamedTuple):
 
     after: int
     upto: int
+
+    @classmethod
+    def of(cls, after: int, upto: int) -> Range:
+        """Return the part of it that names of days can be given for."""
+        return cls(max(after, -1), min(upto, _LAST_NS))
 
 
 class Block(NamedTuple, Generic[TimedT]):
@@ -144,9 +153,17 @@ def read_block(
 
 def answer(data: bytes, wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
     """Read whole lines, each with its newline, as far as they answer the question."""
+    return answer_lines(data.split(b"\n")[:-1], wanted, parser)._replace(bytes=len(data))
+
+
+def answer_lines(texts: Iterable[bytes], wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
+    """Read lines, without newlines, as far as they answer the question; count no bytes."""
     lines: list[TimedT] = []
     skipped, is_past = 0, False
-    for text in data.split(b"\n")[:-1]:
+    for text in texts:
+        # Of what stands before the answer, which may be most, the heads are enough.
+        if not lines and (ts := parser.ts(text)) is not None and ts <= wanted.after:
+            continue
         line = parser.parse(text)
         if line is None:
             skipped += 1
@@ -155,7 +172,7 @@ def answer(data: bytes, wanted: Range, parser: Parser[TimedT]) -> Block[TimedT]:
             break
         elif line.ts > wanted.after:
             lines.append(line)
-    return Block(lines, len(data), skipped, is_past)
+    return Block(lines, 0, skipped, is_past)
 
 
 def _line_after(fd: int, offset: int, end: int, parser: Parser[Timed]) -> tuple[int, int | None]:

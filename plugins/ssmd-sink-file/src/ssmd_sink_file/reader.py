@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from ssmd_core.clock import NS, day_of
+from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch, Stream
 from ssmd_sink_file.blocks import Parser, Range, TimedT, regroup
@@ -19,9 +19,6 @@ from ssmd_sink_file.layout import Kind, Layout, LedgerParser, Line, LineParser, 
 from ssmd_sink_file.recovery import days
 
 __all__ = ["Reader", "merge"]
-
-_LAST_NS = 253_402_300_799 * NS
-"""The end of the year 9999, where names of days end."""
 
 
 class Reader:
@@ -58,7 +55,7 @@ class Reader:
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        wanted = _range(after, upto)
+        wanted = Range.of(after, upto)
         async for day in self._days(wanted, Kind.LIVE, Kind.REST):
             live = self._day(Kind.LIVE, day, wanted, self._frames)
             rest = self._day(Kind.REST, day, wanted, self._frames)
@@ -75,7 +72,7 @@ class Reader:
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        wanted = _range(after, upto)
+        wanted = Range.of(after, upto)
         async for day in self._days(wanted, Kind.COVERAGE):
             blocks = self._day(Kind.COVERAGE, day, wanted, self._ledger)
             async with aclosing(blocks):
@@ -127,10 +124,6 @@ class Reader:
 
     def _unreadable(self, error: OSError) -> StorageFailed:
         return StorageFailed(f"cannot read the archive {self._root}: {describe(error)}")
-
-
-def _range(after: int, upto: int) -> Range:
-    return Range(max(after, -1), min(upto, _LAST_NS))
 
 
 async def merge(

@@ -6,14 +6,13 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Generic, NamedTuple
 
 from anyio import to_thread
 
-from ssmd_core.clock import NS, day_of
+from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch
-from ssmd_sink_file.blocks import Parser, Range, TimedT, find_start, regroup
+from ssmd_sink_file.blocks import Parser, Range, TimedT, answer_lines, find_start, regroup
 from ssmd_sink_file.compress import BrokenFrame, Compression
 from ssmd_sink_file.files import describe
 from ssmd_sink_file.layout import Kind, LedgerParser, Line, LineParser, Note
@@ -21,9 +20,6 @@ from ssmd_sink_file.reader import merge
 from ssmd_sink_file.spool import OpenName, PartName, Spool, lines_in
 
 __all__ = ["SpoolReader"]
-
-_LAST_NS = 253_402_300_799 * NS
-"""The end of the year 9999, where names of days end."""
 
 
 class SpoolReader:
@@ -54,7 +50,7 @@ class SpoolReader:
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        wanted = Range(max(after, -1), min(upto, _LAST_NS))
+        wanted = Range.of(after, upto)
         live = self._stepped(self._blocks(Kind.LIVE, wanted))
         rest = self._stepped(self._blocks(Kind.REST, wanted))
         async with aclosing(live), aclosing(rest):
@@ -68,7 +64,7 @@ class SpoolReader:
         Raises:
             StorageFailed: a file is there and cannot be read.
         """
-        wanted = Range(max(after, -1), min(upto, _LAST_NS))
+        wanted = Range.of(after, upto)
         days = self._stepped(self._days(wanted))
         async with aclosing(days):
             async for notes in days:
@@ -155,7 +151,7 @@ class SpoolReader:
         skipped = 0
         try:
             for texts in lines_in(path, compression, start, end):
-                found = _answer(texts, wanted, parser)
+                found = answer_lines(texts, wanted, parser)
                 skipped += found.skipped
                 if found.lines:
                     yield found.lines
@@ -166,30 +162,6 @@ class SpoolReader:
         if skipped:
             self.skipped_lines += skipped
             self._warn(f"{path}: passed over {skipped} lines that are not ours or are damaged")
-
-
-class _Found(NamedTuple, Generic[TimedT]):
-    lines: list[TimedT]
-    skipped: int
-    is_past: bool
-
-
-def _answer(texts: list[bytes], wanted: Range, parser: Parser[TimedT]) -> _Found[TimedT]:
-    lines: list[TimedT] = []
-    skipped = 0
-    for text in texts:
-        # Most of a part that catch-up begins in was read before: its heads are enough.
-        ts = parser.ts(text)
-        if ts is not None and ts <= wanted.after:
-            continue
-        line = parser.parse(text)
-        if line is None:
-            skipped += 1
-        elif line.ts > wanted.upto:
-            return _Found(lines, skipped, is_past=True)
-        else:
-            lines.append(line)
-    return _Found(lines, skipped, is_past=False)
 
 
 def _start(path: Path, end: int | None, after: int, parser: Parser[TimedT]) -> int:
