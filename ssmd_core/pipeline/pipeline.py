@@ -23,7 +23,7 @@ from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pressure import Pressure
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.pipeline.recovery import read_coverage
-from ssmd_core.pipeline.resume import fetched_from, recall
+from ssmd_core.pipeline.resume import fetched_from, lag_at, recall
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Message
 
@@ -91,11 +91,20 @@ class Pipeline:
             self.ledger.write("session_closed", **ending, **self.place())
         if not isinstance(feed, WebSocketFeed):
             return {}
-        covered = coverage.covered_until(last_ts, {plan.conn for plan in feed.connections()})
+        conns = {plan.conn for plan in feed.connections()}
+        lag = await lag_at(storage, self._reader, last_ts)
+        covered = {
+            channel: until - lag
+            for channel, until in coverage.covered_until(last_ts, conns).items()
+        }
         from_ts = fetched_from(feed, covered, last_ts)
         encoding = self._parts.encoding
-        if encoding is not None and from_ts is not None:
-            await recall(storage, self._reader, encoding, from_ts=from_ts, last_ts=last_ts)
+        behind_from = self.publisher.behind_from if self.publisher is not None else None
+        # What stands behind the cursor is remembered as catch-up comes by.
+        upto = last_ts if behind_from is None else behind_from
+        if encoding is not None and (from_ts is not None or upto < last_ts):
+            from_ts = upto if from_ts is None else from_ts
+            await recall(storage, self._reader, encoding, from_ts=from_ts, last_ts=upto)
         return covered
 
     async def _resume(self, last_ts: int) -> None:

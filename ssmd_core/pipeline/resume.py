@@ -10,17 +10,21 @@ import structlog
 
 from ssmd_core.clock import NS
 from ssmd_core.feed import WebSocketFeed
+from ssmd_core.feed.lag import Lag
 from ssmd_core.feed.repair import Missed
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.log import LogReader
+from ssmd_core.records import Stream
 from ssmd_core.sink import Message, Storage, Stored
 
-__all__ = ["Known", "ask", "fetched_from", "place_below", "recall"]
+__all__ = ["Known", "ask", "fetched_from", "lag_at", "place_below", "recall"]
 
 _log = structlog.get_logger("ssmd.catchup")
 _ASK_SECONDS = 30.0
 _LOOK_BACK_NS = 5 * NS
+_LAG_NS = NS
+"""Who is behind reads without a pause: the last second tells."""
 _RECALL_NS = 30 * NS
 _RECALL_MOST_NS = 600 * NS
 _RECALL_SECONDS = 5.0
@@ -97,17 +101,37 @@ def fetched_from(feed: WebSocketFeed, covered: Mapping[str, int], last_ts: int) 
     return min(asked, default=None)
 
 
+async def lag_at(storage: Storage, reader: LogReader, last_ts: int) -> int:
+    """Return how late the last frames of the log were read, in nanoseconds.
+
+    Args:
+        storage: where the log is.
+        reader: reads it.
+        last_ts: where the log ends.
+    """
+    lags: dict[int, Lag] = {}
+    try:
+        with anyio.move_on_after(_RECALL_SECONDS):
+            async for batch in storage.read(last_ts - _LAG_NS, last_ts):
+                if batch.stream is Stream.LIVE:
+                    lag = lags.setdefault(batch.conn, Lag())
+                    lag.note(batch.first_ts, reader.read(batch))
+    except Exception as error:  # noqa: BLE001  what was missed is looked for from the end on
+        _log.warning("the end of the archive cannot be read back", why=str(error) or repr(error))
+    return max((lag.ns for lag in lags.values()), default=0)
+
+
 async def recall(
     storage: Storage, reader: LogReader, encoding: Encoding, *, from_ts: int, last_ts: int
 ) -> None:
-    """Remember what the end of the log published: a backfill may bring it again.
+    """Remember what was published last: a page that was fetched, or will be, may bring it again.
 
     Args:
         storage: where the log is.
         reader: reads it.
         encoding: remembers it.
         from_ts: from here on what was missed will be asked for.
-        last_ts: where the log ends.
+        last_ts: where publishing goes on.
     """
     after = max(min(from_ts, last_ts) - _RECALL_NS, last_ts - _RECALL_MOST_NS)
     try:

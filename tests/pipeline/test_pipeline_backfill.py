@@ -221,6 +221,26 @@ async def test_what_a_repair_cut_short_will_fetch_again_is_remembered(rig, stora
     assert told(after) == [(b"3", "backfill")]
 
 
+async def test_what_the_bus_had_before_the_cursor_is_not_fetched_into_it_again(
+    running, rig, storage
+):
+    first = rig(storage, WindowTransport())
+    subscribe(first)
+    had = first.deliver(b"1", b"2")
+    first.clock.advance(1)
+    fetch(first, b"1 2 3")  # the bus went away before it took the page
+    for number in range(90):
+        first.clock.advance(1)
+        first.deliver(b"%d" % (10 + number))
+    storage.values["cursor"] = str(had.last_ts).encode()
+    second = rig(storage, WindowTransport())
+    second.clock.advance(3_600)
+    await second.pipeline.recover(await storage.open())
+    async with running(second):
+        await until(lambda: second.pipeline.publisher.behind_from is None)
+    assert [payload for payload, origin in told(second) if origin == "backfill"] == [b"3"]
+
+
 async def test_a_feed_that_fetches_nothing_of_a_channel_has_nothing_to_remember(
     rig, storage, monkeypatch
 ):
