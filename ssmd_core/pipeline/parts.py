@@ -35,6 +35,6 @@ class PipelineParts:
     observe: Observe | None = None
     """Is told of each ledger event."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """What sessions say of who captures as they open and at midnight, so that a day explains itself."""
+    """What sessions say of who captures, as they open and at midnight: a day explains itself."""
     pause_on_archive_failure: bool = False
     """Stop reading, rather than drop frames, when the archive refuses for long."""
