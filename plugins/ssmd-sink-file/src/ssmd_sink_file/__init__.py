@@ -1,1 +1,1 @@
-"""The archive on local disk: raw frames as JSON lines, a coverage ledger beside them."""
+"""Archives on local disk and in object storage: raw frames as JSON lines, a ledger beside them."""
