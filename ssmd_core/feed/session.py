@@ -34,6 +34,7 @@ from ssmd_core.feed.contract import (
     Unsubscribed,
     WebSocketFeed,
 )
+from ssmd_core.feed.lag import Lag
 from ssmd_core.feed.reading import read_frames
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.sequence import Gap, SequenceTracker
@@ -126,8 +127,9 @@ class FeedSession:
         self.data_frames = 0
         self.last_ts = 0
         self.opened_ts = 0
+        self.lag = Lag()
         self.lost: dict[str, int] = {}
-        """Channel whose subscription ended → receipt time of its last numbered frame."""
+        """Channel whose subscription ended → when the venue sent its last numbered frame."""
         self.behind = dict(behind)
         """Channel not captured again yet → receipt time until which it was before."""
 
@@ -201,8 +203,9 @@ class FeedSession:
         )
 
     def covered_until(self) -> dict[str, int]:
-        """Return the receipt time until which each channel was captured: a hole begins there."""
-        return dict.fromkeys(self.channels.values(), self.last_ts) | self.lost | self.behind
+        """Return until when each channel was captured: a hole begins there."""
+        until = self.last_ts - self.lag.ns
+        return dict.fromkeys(self.channels.values(), until) | self.lost | self.behind
 
     # ── what comes ───────────────────────────────────────────────────────────────
 
@@ -213,6 +216,7 @@ class FeedSession:
         batch = Batch(first_ts, frames, self._plan.conn, raw)
         self._intake.deliver(batch, parsed)
         self.frames += len(frames)
+        self.lag.note(first_ts, parsed)
         alive = self._follow(batch, parsed)
         self.last_ts = batch.last_ts
         return alive
@@ -276,7 +280,7 @@ class FeedSession:
         self._metrics.gaps.add(channel)
         self._metrics.missing.add(channel, gap.missing)
         self._report_gap(channel, gap.first, gap.last, gap.from_ts, gap.to_ts)
-        self._repair(channel, gap.from_ts, gap.to_ts)
+        self._repair(channel, gap.from_ts - self.lag.ns, gap.to_ts)
         if gap.sid in self.channels:
             self._tell(GapFound(sid=gap.sid, channel=channel, first=gap.first, last=gap.last))
 
@@ -296,7 +300,7 @@ class FeedSession:
             case Refused():
                 self._on_refused(event, ended, send, ts)
             case Unsubscribed() if ended is not None:
-                self.lost[ended] = self.tracker.end(event.sid) or ts
+                self._lose(ended, event.sid, ts)
         self._tell(event)
         # After the feed's answer: a channel whose next command follows is not settled yet.
         self._settle(ts)
@@ -315,7 +319,10 @@ class FeedSession:
             "refused", channel=channel, sid=event.sid, code=event.code, reason=event.reason
         )
         if event.ends_sid and ended is not None:
-            self.lost[ended] = self.tracker.end(event.sid) or ts
+            self._lose(ended, event.sid, ts)
+
+    def _lose(self, channel: str, sid: Hashable, ts: int) -> None:
+        self.lost[channel] = (self.tracker.end(sid) or ts) - self.lag.ns
 
     def _settle(self, ts: int) -> None:
         if self.life.state is State.SUBSCRIBING and self.subscriptions.answered():

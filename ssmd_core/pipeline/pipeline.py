@@ -91,13 +91,12 @@ class Pipeline:
             self.ledger.write("session_closed", **ending, **self.place())
         if not isinstance(feed, WebSocketFeed):
             return {}
-        conns = {plan.conn for plan in feed.connections()}
-        lag = await lag_at(storage, self._reader, last_ts)
-        covered = {
-            channel: until - lag
-            for channel, until in coverage.covered_until(last_ts, conns).items()
-        }
+        covered = coverage.covered_until(last_ts, {plan.conn for plan in feed.connections()})
         from_ts = fetched_from(feed, covered, last_ts)
+        if from_ts is not None:
+            lag = await lag_at(storage, self._reader, last_ts)
+            covered = {channel: until - lag for channel, until in covered.items()}
+            from_ts -= lag
         encoding = self._parts.encoding
         behind_from = self.publisher.behind_from if self.publisher is not None else None
         # What stands behind the cursor is remembered as catch-up comes by.
