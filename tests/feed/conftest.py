@@ -70,7 +70,9 @@ class ToyFeed(WebSocketFeed):
         seq = body.get("n")
         match kind:
             case "trade":
-                record = Trade(body["m"], 1, body["p"] * 10_000_000, 10**9, Side.BUY)
+                record = Trade(
+                    body["m"], body.get("at", 1), body["p"] * 10_000_000, 10**9, Side.BUY
+                )
                 return Parsed("trade", (record,), sid=body["c"], first_seq=seq, last_seq=seq)
             case "ok":
                 event = Subscribed(request=body["id"], channel=body["ch"], sid=body["c"])
@@ -179,8 +181,9 @@ def history():
     return HistoryFeed
 
 
-def trade(number, sid=1, ticker="A"):
-    return json.dumps({"t": "trade", "c": sid, "n": number, "m": ticker, "p": 50}).encode()
+def trade(number, sid=1, ticker="A", at=1):
+    said = {"t": "trade", "c": sid, "n": number, "m": ticker, "p": 50, "at": at}
+    return json.dumps(said).encode()
 
 
 @pytest.fixture(name="trade")

@@ -100,6 +100,27 @@ def test_after_a_reconnect_a_channel_is_wanted_back_from_where_it_was_covered(op
     assert len(wire.missed) == 1
 
 
+def test_holes_behind_frames_that_were_read_late_begin_where_the_venue_was(
+    opened, wire, trade, receipt, clock
+):
+    late_ns = 9_000_000_000
+    session = opened()
+    take(session, ok(1))
+    before = take(session, trade(1, at=receipt.now_ns() - late_ns))
+    after = take(session, trade(3, at=receipt.now_ns()))
+    ((_, skipped_from, skipped_to),) = wire.missed
+    assert before - late_ns - 10 <= skipped_from <= before - late_ns + 10
+    assert skipped_to == after
+    sent_ns = receipt.now_ns()
+    clock.advance(9)
+    take(session, trade(4, at=sent_ns))
+    assert session.covered_until()["trades"] <= session.last_ts - late_ns + 10
+    last = session.last_ts
+    take(session, ended())
+    take(session, ok(None, 2))
+    assert last - late_ns - 10 <= wire.missed[1][1] <= last - late_ns + 10
+
+
 def test_a_channel_is_not_wanted_back_before_it_is_captured_again(opened, wire):
     session = opened(a=70, b=80)
     take(session, ok(1, 1, "a"))

@@ -241,6 +241,24 @@ async def test_what_the_bus_had_before_the_cursor_is_not_fetched_into_it_again(
     assert [payload for payload, origin in told(second) if origin == "backfill"] == [b"3"]
 
 
+async def test_after_a_restart_what_was_sent_behind_frames_read_late_is_missed_too(
+    rig, storage, monkeypatch
+):
+    before = rig(storage)
+    subscribe(before)
+    sent_ns = before.receipt.now_ns()
+    before.clock.advance(9)
+    last = before.deliver(b"1")
+    after = rig(storage)
+    monkeypatch.setattr(
+        after.feed,
+        "parse",
+        lambda data, session: Parsed("trade", (Trade("A", sent_ns, 1, 1, Side.BUY, "1"),)),
+    )
+    covered = await after.pipeline.recover(await storage.open())
+    assert covered["trade"] == sent_ns < last.last_ts
+
+
 async def test_a_feed_that_fetches_nothing_of_a_channel_has_nothing_to_remember(
     rig, storage, monkeypatch
 ):
