@@ -20,6 +20,7 @@ from ssmd_sink_file import blocks
 from ssmd_sink_file.blocks import find_start, regroup
 from ssmd_sink_file.layout import Layout, Line, LineParser, LineWriter
 from ssmd_sink_file.reader import Reader
+from ssmd_sink_file.segments import Segment
 
 DAY_NS = 86_400_000_000_000
 NOON = 1_795_348_800_000_000_000
@@ -236,3 +237,18 @@ async def test_nothing_lies_between_times_that_enclose_nothing(storage, batch, a
 async def test_an_archive_that_cannot_be_read_is_a_failure(make):
     with pytest.raises(StorageFailed, match=r"cannot read the archive .*ENOENT"):
         await collect(make(), 0, EVER)
+
+
+@pytest.mark.anyio
+async def test_a_file_may_begin_while_a_reader_asks_how_far_others_go(storage, batch, monkeypatch):
+    written = batch(b"1", b"2")
+    storage.append(written)
+    identity = Segment.identity
+
+    def asked(segment):
+        storage.note(written.last_ts + 1, b"{}")  # as the task does while a thread reads
+        return identity.fget(segment)
+
+    monkeypatch.setattr(Segment, "identity", property(asked))
+    read = await collect(storage, 0, EVER)
+    assert [frame for found in read for frame in found.frames] == written.frames

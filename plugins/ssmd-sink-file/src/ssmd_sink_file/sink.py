@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -182,7 +182,6 @@ class LocalStorage(Storage):
 
     def _turn(self, kind: Kind, segment: Segment) -> None:
         """Make ``segment`` the current one; the day before is finished where time went on."""
-        self._opening.pop(kind, None)
         former = self._current.get(kind)
         if former is not None:
             self._retired.append(former)
@@ -192,6 +191,7 @@ class LocalStorage(Storage):
         if kind is not Kind.COVERAGE:
             self._upkeep.begin_day((segment.day, kind))
         self._current[kind] = segment
+        self._opening.pop(kind, None)
         self._latest[kind] = max(former_day, segment.day)
 
     @property
@@ -266,8 +266,8 @@ class LocalStorage(Storage):
             part.end = segment.size
             segment.renamed(self.root, part.closing)
             if self._current.get(kind) is segment:
-                del self._current[kind]
                 self._retired.append(segment)
+                del self._current[kind]
 
     def health(self) -> Health:
         """Say whether the last append to each file and the last sync succeeded."""
@@ -356,10 +356,10 @@ class LocalStorage(Storage):
         parts = f"{file}."
         return any(s.name == file or s.name.startswith(parts) for s in self._segments())
 
-    def _segments(self) -> Iterator[Segment]:
-        yield from self._retired
-        yield from self._current.values()
-        yield from self._opening.values()
+    def _segments(self) -> list[Segment]:
+        # A copy, because readers ask in a thread; in the order in which they move on, so
+        # that one that moves meanwhile is met once or twice.
+        return [*self._opening.values(), *self._current.values(), *self._retired]
 
     # ── values beside the archive ────────────────────────────────────────────────
 

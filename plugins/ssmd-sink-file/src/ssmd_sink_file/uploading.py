@@ -15,7 +15,6 @@ __all__ = ["Uploaded", "Uploader"]
 class Uploaded(NamedTuple):
     """How the upload of a part ended; nothing of it is left to do."""
 
-    stored_bytes: int = 0
     conflicts: tuple[PartFile, ...] = ()
     """Files in whose place the store holds another object."""
     unreadable: tuple[str, ...] = ()
@@ -36,7 +35,6 @@ class Uploader:
         Raises:
             StoreFailed: not all of it is there; to be done again from the beginning.
         """
-        stored_bytes = 0
         conflicts: list[PartFile] = []
         unreadable: list[str] = []
         for file in part.files:
@@ -50,6 +48,4 @@ class Uploader:
                 raise StoreFailed(f"cannot upload to {self._store.url}/{name}: {error}") from error
             if put is Put.DIFFERENT:
                 conflicts.append(file)
-            else:
-                stored_bytes += file.digest.bytes
-        return Uploaded(stored_bytes, tuple(conflicts), tuple(unreadable))
+        return Uploaded(tuple(conflicts), tuple(unreadable))
