@@ -9,10 +9,14 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Between a client and a server. An async context manager; faults hold until changed."""
+    """Between a client and a server. An async context manager; faults hold until changed.
 
-    def __init__(self, port, host="127.0.0.1"):
+    With an ``ssl`` context it speaks TLS with the client, and plain TCP with the server.
+    """
+
+    def __init__(self, port, host="127.0.0.1", *, ssl=None):
         self._target = (host, port)
+        self._ssl = ssl
         self._server = None
         self._writers = set()
         self._flow = asyncio.Event()
@@ -25,7 +29,7 @@ class Proxy:
         self.refusing = False
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
