@@ -186,7 +186,7 @@ async def test_a_second_signal_ends_it_at_once_and_the_next_start_tells_and_goes
             assert await run.stop() == 1
             assert time.monotonic() - began < SLACK_SECONDS
         assert run.last_words()["event"] == "second signal, stopped at once"
-        assert not run.last_words()["published"] == run.last_words()["archived"]
+        assert run.last_words()["published"] < run.last_words()["archived"]
         await run.start().ready()
         await run.caught_up()
         venue.silence()
