@@ -87,6 +87,14 @@ class SequenceTracker:
         self._ended[sid] = place
         return place.ts
 
+    def numbered_until(self) -> Mapping[Hashable, int]:
+        """Return the receipt time of the last number of each channel that numbers its frames.
+
+        What came after it nobody can tell from what should have come.
+        """
+        places = self._places.items()
+        return {sid: place.ts for sid, place in places if place.next != self._start}
+
     def last_numbers(self) -> Mapping[Hashable, int]:
         """Return the last number seen of each channel that numbers its frames."""
         known = {**self._ended, **self._places}

@@ -204,8 +204,12 @@ class FeedSession:
 
     def covered_until(self) -> dict[str, int]:
         """Return until when each channel was captured: a hole begins there."""
-        until = self.last_ts - self.lag.ns
-        return dict.fromkeys(self.channels.values(), until) | self.lost | self.behind
+        numbered = self.tracker.numbered_until()
+        until = {
+            channel: numbered.get(sid, self.last_ts) - self.lag.ns
+            for sid, channel in self.channels.items()
+        }
+        return until | self.lost | self.behind
 
     # ── what comes ───────────────────────────────────────────────────────────────
 

@@ -160,6 +160,14 @@ def test_a_session_is_covered_until_its_last_frame(opened, trade):
     assert session.covered_until() == {"trades": last}
 
 
+def test_after_the_last_number_nothing_tells_that_a_channel_was_captured(opened, trade):
+    session = opened()
+    take(session, ok(1), ok(2, 2, "quotes"))
+    numbered = take(session, trade(1))
+    last = take(session, b'{"t":"beat"}')
+    assert session.covered_until() == {"trades": numbered, "quotes": last}
+
+
 def test_an_ended_subscription_is_covered_until_its_last_numbered_frame(opened, wire, trade):
     session = opened()
     take(session, ok(1))
