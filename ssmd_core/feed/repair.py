@@ -14,6 +14,7 @@ class Missed:
 
     channel: str
     from_ts: int
+    """Before the last frame's receipt by as much as that was read after the venue sent it."""
     to_ts: int
     markets: tuple[str, ...] = ()
     """Markets of the connection; empty: all."""
