@@ -85,7 +85,8 @@ class SequenceTracker:
         if place is None:
             return 0
         self._ended[sid] = place
-        return place.ts
+        # One that was only opened is no frame: some channels never carry a number.
+        return 0 if place.next == self._start else place.ts
 
     def numbered_until(self) -> Mapping[Hashable, int]:
         """Return the receipt time of the last number of each channel that numbers its frames.

@@ -129,7 +129,8 @@ class FeedSession:
         self.opened_ts = 0
         self.lag = Lag()
         self.lost: dict[str, int] = {}
-        """Channel whose subscription ended → when the venue sent its last numbered frame."""
+        """Channel whose subscription ended → when the venue sent its last numbered frame, or, of
+        one that has no numbers, said that it is over."""
         self.behind = dict(behind)
         """Channel not captured again yet → receipt time until which it was before."""
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ssmd_core.clock import iso
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed import ConnectionPlan, Send, Subscribed
 from ssmd_core.feed.session import FeedSession
@@ -90,6 +91,22 @@ def test_a_subscription_that_ended_is_wanted_back_once_it_is_confirmed_again(ope
     assert wire.missed == []
     again = take(session, ok(None, 2))
     assert wire.missed == [("trades", last, again)]
+
+
+def test_a_channel_without_numbers_was_covered_until_the_venue_ended_it(
+    opened, wire, intake, trade, clock
+):
+    session = opened()
+    take(session, ok(1))
+    clock.advance(10)
+    take(session, trade(None))
+    clock.advance(10)
+    over = take(session, ended())
+    clock.advance(1)
+    again = take(session, ok(None, 2))
+    assert wire.missed == [("trades", over, again)]
+    (gap,) = intake.of("gap")
+    assert (gap["from_ts"], gap["to_ts"]) == (iso(over), iso(again))
 
 
 def test_after_a_reconnect_a_channel_is_wanted_back_from_where_it_was_covered(opened, wire):
