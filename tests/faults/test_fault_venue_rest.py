@@ -66,8 +66,10 @@ async def test_rest_that_fails_in_every_passing_way_is_asked_until_it_answers(
     assert len(venue.requests) == 4
 
 
-@pytest.mark.parametrize("ending", ["kill", "stop"])
-@pytest.mark.parametrize("afterwards", ["repaired", "unrepaired"])
+@pytest.mark.parametrize(
+    ("ending", "afterwards"),
+    [("kill", "repaired"), ("kill", "unrepaired"), ("stop", "repaired")],
+)
 async def test_a_repair_that_an_end_cut_short_is_taken_up_by_the_next_run_or_given_up_on_record(
     ending, afterwards, program, archive, yaml, face, bus
 ):
