@@ -27,6 +27,7 @@ from ssmd_core.service.destination import Held, look_into
 from ssmd_core.service.diff import Diff
 from ssmd_core.service.interval import Interval, read_interval
 from ssmd_core.service.logs import configure
+from ssmd_core.service.lookback import count_absent
 from ssmd_core.service.pacing import Pacer, read_speed
 from ssmd_core.service.plan import RunPlan, resolve
 from ssmd_core.service.playback import Playback
@@ -96,6 +97,7 @@ class _Work:
         self._plan = plan
         self._interval = interval
         self._metrics = Metrics()
+        self._schema_type = schema_type
         self._encoder = schema_type.open(self._metrics)
         self._rereading = Rereading(plan.feed, plan.name, self._encoder, self._metrics)
         self._playback = Playback(archive, plan.name, interval)
@@ -128,10 +130,26 @@ class _Work:
             if held is None:
                 performance.so_far.stopped = True
                 return
-            await performance.run(transport, held, stop)
+            so_far = await performance.run(transport, held, stop)
+            if so_far.doubted and not (so_far.stopped or so_far.fault):
+                await _unless(stop, partial(self._settle, so_far, into_live=into_live))
         finally:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await transport.aclose()
+
+    async def _settle(self, so_far: Replayed, *, into_live: bool) -> None:
+        """Find out whether the stream holds what it took for duplicates."""
+        if self._plan.transport_type.browse is None:
+            so_far.settle(0)  # its word is all that there is
+            return
+        try:
+            held = await self._look_into(into_live=into_live)
+        except UsageError:
+            return  # too many to remember: nobody knows
+        metrics = Metrics()
+        encoder = self._schema_type.open(metrics)
+        again = Rereading(self._plan.feed, self._plan.name, encoder, metrics)
+        so_far.settle(await count_absent(self._playback, again, held, so_far.last_ts))
 
     async def _look_into(self, *, into_live: bool) -> Held:
         plan = self._plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ssmd_core.audit.findings import counted
 from ssmd_core.clock import iso
 from ssmd_core.metrics import Metrics
 from ssmd_core.service.comparison import What
@@ -32,12 +33,24 @@ def replayed(so_far: Replayed, metrics: Metrics) -> Iterator[str]:
     if so_far.rejected:
         yield _line("refused", f"{so_far.rejected:,}, the first {so_far.rejection}")
     yield _line("unacknowledged", f"{so_far.unacknowledged:,}")
+    if so_far.absent:
+        yield _line("not stored", _why_not_stored(so_far.absent))
+    elif so_far.doubted and so_far.absent is None:
+        text = f"{counted(so_far.doubted, 'message')} taken for duplicates, and it was not looked "
+        yield _line("in doubt", text + "whether the stream holds them: --diff tells")
     rate = so_far.kinds.total() / so_far.seconds if so_far.seconds else 0.0
     yield _line("time", f"{so_far.seconds:.1f} s, {rate:,.0f} messages/s")
     if so_far.fault:
         yield _line("given up", redact_text(so_far.fault))
     if so_far.stopped or so_far.fault:
         yield _line("stopped", _where_to_go_on(so_far))
+
+
+def _why_not_stored(absent: int) -> str:
+    return (
+        f"{counted(absent, 'message')} taken for duplicates, and not in the stream: it remembers "
+        "ids of what was deleted or purged; wait for its duplicate_window and run again"
+    )
 
 
 def _where_to_go_on(so_far: Replayed) -> str:
@@ -49,7 +62,8 @@ def _where_to_go_on(so_far: Replayed) -> str:
 def compared(findings: Findings, name: str) -> Iterator[str]:
     """Yield what a comparison found: where, a table by kind, the first differences."""
     if not findings.first_ts:
-        yield f"the stream holds no record of {name} to compare with"
+        head = f"the stream holds no record of {name} to compare with"
+        yield f"{head}: {counted(findings.later, 'message')} archived" if findings.later else head
         return
     yield f"compared with {name}, {iso(findings.first_ts)} to {iso(findings.last_ts)}"
     yield ""
@@ -62,13 +76,18 @@ def compared(findings: Findings, name: str) -> Iterator[str]:
     yield ""
     for found in findings.comparison.shown:
         detail = f": {found.detail}" if found.detail else ""
-        yield f"{found.what.value:<8} {iso(found.ts)} {found.subject} {found.msg_id}{detail}"
+        when = iso(found.ts) if found.ts else "no Ssmd-Ts"
+        yield f"{found.what.value:<8} {when} {found.subject} {found.msg_id}{detail}"
     more = findings.comparison.differences - len(findings.comparison.shown)
     if more:
         yield f"and {more:,} more"
+    if findings.earlier:
+        text = counted(findings.earlier, "archived message")
+        yield f"{text} earlier than the stream's first one, not compared"
     if findings.later:
-        yield f"{findings.later:,} archived messages are later than the stream's last one"
-    yield f"{findings.comparison.differences:,} differences"
+        text = counted(findings.later, "archived message")
+        yield f"{text} later than the stream's last one, not compared"
+    yield counted(findings.comparison.differences, "difference")
 
 
 def _line(name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 Both come in the order of their receipt times, so equals are never far apart: what has
 no counterpart within a window is a difference. So memory is bounded, however long both are.
+What is stored further behind its place is out of order, and its payload is not compared.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["Comparison", "Difference", "What"]
 _WINDOW = 100_000
 _MAX_SUBJECTS = 200_000
 _MAX_SHOWN = 20
+_MAX_MISSED = 1_000_000
+"""Ids remembered of what was missing: some 75 MB."""
 
 
 class What(enum.Enum):
@@ -68,6 +71,8 @@ class Comparison:
         self._matched: OrderedDict[str, None] = OrderedDict()
         self._latest: OrderedDict[str, int] = OrderedDict()
         """Of each subject the number of the message stored last."""
+        self._missed: set[int] = set()
+        """Hashes: numbers take a third of the memory of the ids themselves."""
         self._number = 0
         self.counts: dict[str, Counter[str]] = {}
         """For each kind: ``archived``, ``stored``, ``same``, and the words of ``What``."""
@@ -136,13 +141,29 @@ class Comparison:
 
     def _miss(self, archived: _Archived) -> None:
         message = archived.message
+        if len(self._missed) < _MAX_MISSED:
+            self._missed.add(hash(message.msg_id))
         self._differ(
             archived.kind, Difference(What.MISSING, message.msg_id, message.ts, archived.subject)
         )
 
     def _add_extra(self, stored: StoredMessage) -> None:
-        place = Difference(What.EXTRA, stored.msg_id, stored.ts, stored.subject)
-        self._differ(_kind_of(stored), place)
+        kind = _kind_of(stored)
+        if hash(stored.msg_id) not in self._missed:
+            place = Difference(What.EXTRA, stored.msg_id, stored.ts, stored.subject)
+            self._differ(kind, place)
+            return
+        self._missed.discard(hash(stored.msg_id))
+        self._take_back(kind, stored.msg_id)
+        detail = "stored far behind what is younger; its payload was not compared"
+        self._differ(kind, Difference(What.ORDER, stored.msg_id, stored.ts, stored.subject, detail))
+
+    def _take_back(self, kind: str, msg_id: str) -> None:
+        """Miss a message no longer."""
+        self.differences -= 1
+        self._count(kind, What.MISSING.value, -1)
+        missing = What.MISSING, msg_id
+        self.shown = [found for found in self.shown if found[:2] != missing]
 
     def _differ(self, kind: str, difference: Difference) -> None:
         self.differences += 1
@@ -150,8 +171,8 @@ class Comparison:
         if len(self.shown) < _MAX_SHOWN:
             self.shown.append(difference)
 
-    def _count(self, kind: str, what: str) -> None:
-        self.counts.setdefault(kind, Counter())[what] += 1
+    def _count(self, kind: str, what: str, by: int = 1) -> None:
+        self.counts.setdefault(kind, Counter())[what] += by
 
 
 def _kind_of(message: StoredMessage) -> str:

@@ -26,8 +26,10 @@ class Findings:
 
     comparison: Comparison = field(default_factory=Comparison)
     first_ts: int = 0
-    """Receipt time of the first message that the stream holds; 0: it holds none."""
+    """Receipt time of the oldest message that the stream holds; 0: it holds none."""
     last_ts: int = 0
+    earlier: int = 0
+    """Archived messages before the oldest one that the stream holds."""
     later: int = 0
     """Archived messages after the last one that the stream holds."""
 
@@ -58,6 +60,7 @@ class Diff:
         self._interval = interval
         self._first_id = ""
         """Older messages are gone from the stream; empty once it was met in the archive."""
+        self._first_place = 0
         self.so_far = Findings()
 
     async def run(self) -> Findings:
@@ -69,11 +72,14 @@ class Diff:
             StorageFailed: the archive cannot be read.
         """
         told = self.so_far
+        await self._find_oldest()
         async with aclosing(self._archived()) as archived:
             ahead = await anext(archived, None)
             async for stored in self._stored():
-                if not told.first_ts:
+                if 0 < self._first_place < stored.place and stored.ts:
+                    # It let go of something meanwhile, maybe of the oldest.
                     told.first_ts, self._first_id = stored.ts, stored.msg_id
+                self._first_place = 0
                 told.last_ts = max(told.last_ts, stored.ts)
                 while ahead is not None and ahead.ts <= stored.ts:
                     self._take(ahead)
@@ -85,11 +91,20 @@ class Diff:
         told.comparison.close()
         return told
 
+    async def _find_oldest(self) -> None:
+        """Find out where the stream begins: what was stored first need not be the oldest."""
+        told = self.so_far
+        async for stored in self._stored(payloads=False):
+            self._first_place = self._first_place or stored.place
+            if stored.ts and not 0 < told.first_ts <= stored.ts:
+                told.first_ts, self._first_id = stored.ts, stored.msg_id
+
     def _take(self, message: Message) -> None:
         first_ts = self.so_far.first_ts
         # The stream may have let go of the first records of a frame and hold the rest.
         gone = message.ts == first_ts and self._first_id not in {"", message.msg_id}
         if message.ts < first_ts or gone:
+            self.so_far.earlier += 1
             return
         self._first_id = ""
         subject = self._reader.subject(self._environment, self._feed, message.kind, message.ticker)
@@ -102,9 +117,10 @@ class Diff:
                     for message in self._rereading.messages(passage):
                         yield message
 
-    async def _stored(self) -> AsyncIterator[StoredMessage]:
+    async def _stored(self, *, payloads: bool = True) -> AsyncIterator[StoredMessage]:
         status = f"{self._environment}.{self._feed}.{STATUS}"
-        async for messages in self._reader.messages(self._environment, self._feed, payloads=True):
+        held = self._reader.messages(self._environment, self._feed, payloads=payloads)
+        async for messages in held:
             for message in messages:
                 if message.subject != status and message.ts in self._interval:
                     yield message

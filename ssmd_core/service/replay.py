@@ -42,7 +42,11 @@ class Replayed:
     kinds: Counter[str] = field(default_factory=Counter)
     """Messages given to the bus, by kind."""
     held: int = 0
-    """Messages that the stream held before: not sent."""
+    """Messages that the stream held before: not sent, or taken for duplicates."""
+    doubted: int = 0
+    """Messages that the bus took for duplicates, though the stream did not hold them."""
+    absent: int | None = None
+    """Of the doubted, those that the stream does not hold now; None: nobody looked."""
     rejected: int = 0
     """Messages that the bus will never take."""
     rejection: str = ""
@@ -55,8 +59,14 @@ class Replayed:
 
     @property
     def complete(self) -> bool:
-        """Whether every message given was acknowledged."""
-        return not (self.unacknowledged or self.rejected or self.fault)
+        """Whether the stream holds every message given."""
+        unknown = self.doubted and self.absent is None
+        return not (self.unacknowledged or self.rejected or self.fault or self.absent or unknown)
+
+    def settle(self, absent: int) -> None:
+        """Take how many messages of those that were given the stream does not hold."""
+        self.absent = min(absent, self.doubted)
+        self.held += self.doubted - self.absent
 
 
 class Replay:
@@ -231,7 +241,8 @@ class Replay:
         told.frames = self._rereading.frames
         told.unread = self._rereading.unread
         told.damaged_lines = self._playback.damaged_lines
-        told.held += self._metrics.duplicates
+        told.doubted = self._metrics.duplicates - self._rereading.repeated
+        told.held += self._rereading.repeated
         told.unacknowledged = self._metrics.unacked
 
 

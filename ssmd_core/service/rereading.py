@@ -35,6 +35,8 @@ class Rereading:
         self.frames = 0
         self.unread = 0
         """Frames that the feed could not read; they were archived as they came."""
+        self.repeated = 0
+        """Fetched records that had come live already: left again, as they were then."""
 
     def messages(self, passage: Passage) -> list[Message]:
         """Return what was, or would have been, published of these frames, in order."""
@@ -49,5 +51,7 @@ class Rereading:
         if batch.stream is Stream.LIVE:
             return self._encoding.messages(batch, parsed, REPLAY)
         # As it was backfilled, so that what had come live already is left again.
+        before = self._metrics.duplicates
         fetched = self._encoding.messages(batch, parsed, _BACKFILL)
+        self.repeated += self._metrics.duplicates - before
         return [msgspec.structs.replace(message, origin=REPLAY) for message in fetched]

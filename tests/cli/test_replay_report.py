@@ -47,7 +47,7 @@ def test_stopped_before_the_first_message_it_names_no_time():
 
 
 def test_a_comparison_is_a_table_and_its_first_differences():
-    findings = Findings(first_ts=NOON, last_ts=NOON + 9, later=1_200)
+    findings = Findings(first_ts=NOON, last_ts=NOON + 9, earlier=1, later=1_200)
     comparison = findings.comparison
     comparison.counts["trade"] = Counter(archived=1_000, stored=999, same=998, missing=1, payload=1)
     comparison.differences = 22
@@ -65,7 +65,8 @@ def test_a_comparison_is_a_table_and_its_first_differences():
         f"missing  {at}0+00:00 lab.tiny.trade.KX tiny:trade:1",
         f"payload  {at}1+00:00 lab.tiny.trade.KX tiny:trade:2: byte 7",
         "and 20 more",
-        "1,200 archived messages are later than the stream's last one",
+        "1 archived message earlier than the stream's first one, not compared",
+        "1,200 archived messages later than the stream's last one, not compared",
         "22 differences",
     ]
 
@@ -74,3 +75,39 @@ def test_a_stream_that_holds_nothing_is_told():
     assert list(compared(Findings(), "lab.tiny")) == [
         "the stream holds no record of lab.tiny to compare with"
     ]
+    assert list(compared(Findings(later=7), "lab.tiny")) == [
+        "the stream holds no record of lab.tiny to compare with: 7 messages archived"
+    ]
+
+
+def test_one_difference_is_one_and_a_message_without_a_time_has_none():
+    findings = Findings(first_ts=NOON, last_ts=NOON)
+    findings.comparison.differences = 1
+    findings.comparison.shown = [Difference(What.EXTRA, "", 0, "lab.tiny.trade.KX")]
+    assert list(compared(findings, "lab.tiny"))[-2:] == [
+        "extra    no Ssmd-Ts lab.tiny.trade.KX ",
+        "1 difference",
+    ]
+
+
+def test_what_was_taken_for_a_duplicate_and_is_not_there_is_no_success():
+    so_far = Replayed(NOON, NOON + 5, doubted=3)
+    so_far.settle(2)
+    assert not so_far.complete
+    told = facts(so_far)
+    assert told["already there"] == "1"
+    assert told["not stored"].startswith("2 messages taken for duplicates, and not in the stream")
+    assert "wait for its duplicate_window and run again" in told["not stored"]
+
+
+def test_what_was_taken_for_a_duplicate_and_is_there_is_there():
+    so_far = Replayed(NOON, NOON + 5, doubted=3)
+    so_far.settle(0)
+    assert so_far.complete
+    assert facts(so_far)["already there"] == "3"
+
+
+def test_what_was_taken_for_a_duplicate_while_nobody_looked_is_no_success():
+    so_far = Replayed(NOON, NOON + 5, doubted=1)
+    assert not so_far.complete
+    assert facts(so_far)["in doubt"].startswith("1 message taken for duplicates")

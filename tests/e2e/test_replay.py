@@ -194,6 +194,22 @@ async def test_a_second_replay_finds_everything_there_and_stores_nothing_twice(r
     assert await replayer.count() == len(live)
 
 
+@pytest.mark.parametrize("gone", ["purged", "deleted"])
+async def test_what_a_stream_remembers_and_does_not_hold_is_no_success(replayer, bus, live, gone):
+    await bus.add_stream(replayer.stream, [replayer.subject], duplicate_window=600)
+    assert (await replayer.run()).returncode == 0
+    async with bus.client() as client:
+        if gone == "purged":
+            await client.jetstream().purge_stream(replayer.stream)
+        else:
+            await client.jetstream().delete_msg(replayer.stream, 17)
+    done = await replayer.run()
+    assert done.returncode == 1
+    count = f"{len(live):,} messages" if gone == "purged" else "1 message"
+    assert f"not stored      {count} taken for duplicates, and not in the stream" in done.stdout
+    assert "wait for its duplicate_window and run again" in done.stdout
+
+
 async def test_of_an_interval_only_that_is_sent_and_the_rest_can_follow(replayer, live):
     await replayer.add_stream()
     half = len(live) // 2

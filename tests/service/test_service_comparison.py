@@ -125,3 +125,12 @@ def test_kinds_are_counted_apart():
         "trade": Counter(archived=1, stored=1, same=1),
         "ticker": Counter(archived=2, stored=1, same=1, missing=1),
     }
+
+
+def test_what_is_stored_further_behind_than_a_window_is_out_of_order_and_neither_missing_nor_extra():
+    messages = [a_message(ts) for ts in range(1, 51)]
+    comparison = compared(messages, stored(messages[40:] + messages[:40]), window=10)
+    assert {found.what for found in comparison.shown} == {What.ORDER}
+    assert comparison.differences == 40
+    counts = comparison.counts["trade"]
+    assert (counts["missing"], counts["extra"], counts["order"]) == (0, 0, 40)

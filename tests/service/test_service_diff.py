@@ -107,3 +107,40 @@ async def test_only_what_lies_in_the_interval_is_compared():
 async def test_a_stream_that_holds_nothing_is_not_equal():
     findings = await diff(ListBus())
     assert (findings.equal, findings.first_ts, findings.later) == (False, 0, 62)
+    assert findings.earlier == 0
+
+
+async def test_what_is_older_than_all_that_is_stored_is_counted():
+    findings = await diff(ListBus.holding(published()[7:]))
+    assert (findings.equal, findings.earlier) == (True, 7)
+
+
+async def test_what_is_stored_behind_younger_ones_is_out_of_order_and_not_extra():
+    messages = published()
+    findings = await diff(ListBus.holding(messages[30:] + messages[:30]))
+    assert (findings.first_ts, findings.earlier) == (NOON, 0)
+    assert {found.what for found in findings.comparison.shown} == {What.ORDER}
+    counts = findings.comparison.counts.values()
+    assert sum(each["stored"] for each in counts) == len(messages)
+
+
+async def test_a_stream_that_forgets_while_it_is_read_begins_where_it_is_found():
+    bus = ListBus.holding(published())
+    read = bus.messages
+
+    def forgetting(*arguments, payloads, **more):
+        if payloads:
+            del bus.stored[:9]
+        return read(*arguments, payloads=payloads, **more)
+
+    bus.messages = forgetting
+    findings = await diff(bus)
+    assert (findings.equal, findings.earlier) == (True, 9)
+
+
+async def test_a_message_without_a_time_does_not_begin_the_stream():
+    bus = ListBus.holding(published())
+    bus.stored.insert(0, StoredMessage(1, "lab.tiny.trade.KX", "", 0, "", "", b""))
+    findings = await diff(bus)
+    assert findings.first_ts == NOON
+    assert [found.what for found in findings.comparison.shown] == [What.EXTRA]

@@ -12,6 +12,7 @@ from ssmd_core.pipeline.log import LogReader
 from ssmd_core.records import Batch, Stream
 from ssmd_core.schema import open_trade_v1
 from ssmd_core.service.destination import Held
+from ssmd_core.service.lookback import count_absent
 from ssmd_core.service.pacing import Pacer
 from ssmd_core.service.playback import Passage, Playback
 from ssmd_core.service.replay import Replay, chunks
@@ -302,3 +303,31 @@ async def test_told_to_stop_before_it_began_it_publishes_nothing():
     stage.stop.set()
     told = await stage.run()
     assert (told.stopped, told.complete, stage.bus.taken) == (True, True, [])
+
+
+# ── what the bus takes for a duplicate ───────────────────────────────────────────
+
+
+async def test_what_the_bus_takes_for_duplicates_is_in_doubt_until_someone_looks():
+    stage = Stage(trades(20))
+    stage.metrics.duplicates = 3  # as its acknowledgements would say
+    told = await stage.run()
+    assert (told.doubted, told.held, told.complete) == (3, 0, False)
+
+
+async def test_a_fetched_record_that_came_live_is_no_doubt():
+    page = Batch(NOON + 5, [b"[%s]" % a_trade(1)], stream=Stream.REST)
+    stage = Stage([Batch(NOON, [a_trade(1)]), page])
+    told = await stage.run()
+    assert (told.doubted, told.held, told.complete) == (0, 1, True)
+
+
+async def test_looking_again_counts_what_the_stream_does_not_hold_up_to_the_end_of_the_replay():
+    stage, metrics = Stage(trades(30)), Metrics()
+    held = Held()
+    for number in range(5, 30):
+        held.add(StoredMessage(1, "lab.tiny.trade.KX", f"tiny:trade:{number}", NOON, "", "", b""))
+    again = Rereading(TinyFeed(), "tiny", open_trade_v1(metrics), metrics)
+    assert await count_absent(stage.playback, again, held, NOON + 29) == 5
+    again = Rereading(TinyFeed(), "tiny", open_trade_v1(metrics), metrics)
+    assert await count_absent(stage.playback, again, Held(), NOON + 13) == 14
