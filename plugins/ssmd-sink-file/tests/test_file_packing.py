@@ -332,6 +332,22 @@ def test_an_older_part_that_came_back_is_set_aside(tmp_path):
     assert everything(tmp_path) == list(range(12))
 
 
+@pytest.mark.parametrize("size", [0, 7])
+@pytest.mark.parametrize("content", [b"", b"rubbish\n", bytes(4_096), lines(0, 2), lines(4, 9)])
+def test_a_part_that_nothing_was_copied_from_takes_nothing_away(tmp_path, size, content):
+    make_day(tmp_path, Kind.LIVE, Compression.ZSTD, lines(8, 4))
+    stranger = tmp_path / TODAY / f"kalshi.jsonl.{size}.closing"
+    stranger.write_bytes(content)
+    warnings, damaged = [], []
+    recover(tmp_path, LAYOUT, on_torn=pytest.fail, warn=warnings.append, on_damaged=damaged.append)
+    assert len(damaged) == 1
+    assert damaged[0].startswith(f"{stranger} is not what kalshi.jsonl.zst holds from there on")
+    assert not warnings
+    assert stranger.with_name(f"{stranger.name}.old").read_bytes() == content
+    start_again(tmp_path, Kind.LIVE, Compression.ZSTD)
+    assert everything(tmp_path) == list(range(12))
+
+
 def test_names_that_are_not_ours_are_no_parts(tmp_path):
     make_day(tmp_path, Kind.LIVE, Compression.ZSTD, lines(8, 4))
     foreign = ["kalshi.jsonl.x.closing", "other.jsonl.7.closing", "kalshi.jsonl..closing", "a.zst"]

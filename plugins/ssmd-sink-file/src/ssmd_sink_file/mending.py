@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from ssmd_sink_file.codec import FileSource
 from ssmd_sink_file.compress import BrokenFrame, Compression, read_source
+from ssmd_sink_file.copies import is_source
 from ssmd_sink_file.files import open_file, sync_directory, write_all
 from ssmd_sink_file.frames import FrameIndex
 from ssmd_sink_file.layout import Kind, Layout
-from ssmd_sink_file.pieces import look
+from ssmd_sink_file.pieces import Lying, look
 from ssmd_sink_file.tail import repair_tail
 
 __all__ = ["Settled", "Told", "settle"]
@@ -44,13 +45,14 @@ class Told(NamedTuple):
 def settle(root: Path, layout: Layout, day: str, kind: Kind, told: Told) -> Settled:
     """Bring a compressed file back to the size that the closing part's name says.
 
-    What a crash left beyond it is a copy of that part. A tail that is torn or damaged all
-    the same is set aside. Whatever the instant at which this ends, it can be called again.
+    What a crash left beyond it is a copy of that part; where it is not, the part is set
+    aside, for it would cost what is archived. A tail that is torn or damaged all the same
+    is set aside. Whatever the instant at which this ends, it can be called again.
 
     Raises:
         OSError: files are as they were, or nearer to what they should be.
     """
-    lying = look(root, layout, day, kind)
+    lying = _without_strangers(root, layout, day, kind, told)
     size = raw_bytes = 0
     if lying.packed is not Compression.NONE:
         path = root / layout.packed(day, kind, lying.packed)
@@ -60,8 +62,7 @@ def settle(root: Path, layout: Layout, day: str, kind: Kind, told: Told) -> Sett
         told.damaged(f"{root / layout.file(day, kind)}: what was compressed of it is gone")
     for stale in lying.closings[:-1]:
         path = root / layout.closing(day, kind, stale)
-        path.rename(path.with_name(f"{path.name}.old"))
-        told.damaged(f"{path} is older than another part on its way: set aside as {path.name}.old")
+        _set_aside(path, f"{path} is older than another part on its way", told)
     if not lying.closings:
         return Settled(lying.packed, size, raw_bytes, "", 0)
     name = layout.closing(day, kind, size)
@@ -70,6 +71,24 @@ def settle(root: Path, layout: Layout, day: str, kind: Kind, told: Told) -> Sett
         sync_directory(root / day)
     closing_bytes = _mend_lines(root / name, root / layout.torn(day), told)
     return Settled(lying.packed, size, raw_bytes, name, closing_bytes)
+
+
+def _without_strangers(root: Path, layout: Layout, day: str, kind: Kind, told: Told) -> Lying:
+    """Return what lies there, once no part claims what was not copied from it."""
+    lying = look(root, layout, day, kind)
+    while lying.packed is not Compression.NONE and lying.closings:
+        packed = root / layout.packed(day, kind, lying.packed)
+        part = root / layout.closing(day, kind, lying.closings[-1])
+        if is_source(part, packed, lying.packed, lying.closings[-1]):
+            break
+        _set_aside(part, f"{part} is not what {packed.name} holds from there on", told)
+        lying = lying._replace(closings=lying.closings[:-1])
+    return lying
+
+
+def _set_aside(part: Path, why: str, told: Told) -> None:
+    part.rename(part.with_name(f"{part.name}.old"))
+    told.damaged(f"{why}: set aside as {part.name}.old")
 
 
 def _mend_lines(path: Path, torn: Path, told: Told) -> int:

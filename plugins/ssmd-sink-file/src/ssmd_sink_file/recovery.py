@@ -89,8 +89,16 @@ def recover(
     *,
     on_torn: Callable[[Path, int], None],
     warn: Callable[[str], None],
+    on_damaged: Callable[[str], None] | None = None,
 ) -> Recovered:
     """Mend the tails of the last days and find the last receipt time of the archive.
+
+    Args:
+        root: of the archive.
+        layout: of the feed.
+        on_torn: is told of each partial line set aside.
+        warn: is told of what cannot be mended now.
+        on_damaged: is told of what else was set aside; by default ``warn`` is.
 
     Raises:
         StorageUnusable: a file that has to be mended may not be written to.
@@ -101,7 +109,7 @@ def recover(
         for kind in Kind:
             if kind not in latest and look(root, layout, day, kind):
                 latest[kind] = day
-    settled, closing = _settle(root, layout, found, Told(on_torn, warn))
+    settled, closing = _settle(root, layout, found, Told(on_torn, on_damaged or warn))
     for day in found[-_MENDED_DAYS:]:
         for kind in Kind:
             _mend(root / layout.file(day, kind), root / layout.torn(day), on_torn, warn)

@@ -95,7 +95,14 @@ class LocalStorage(Storage):
         self._lock = await acquire(self._lock.path, self._lock_seconds)
         try:
             found = await to_thread.run_sync(
-                partial(recover, self.root, self._layout, on_torn=self._on_torn, warn=warn)
+                partial(
+                    recover,
+                    self.root,
+                    self._layout,
+                    on_torn=self._on_torn,
+                    warn=warn,
+                    on_damaged=self._on_damaged,
+                )
             )
             today = day_of(max(self._wall_ns(), found.last_ts + 1))
             await self._upkeep.resume(found, today)
