@@ -13,7 +13,7 @@ import structlog
 from ssmd_core.clock import NS, iso
 from ssmd_core.pipeline.ledger import INTRODUCTIONS
 
-__all__ = ["Coverage", "read_coverage"]
+__all__ = ["Coverage", "ledger_beginnings", "read_coverage"]
 
 _log = structlog.get_logger("ssmd.recovery")
 _DAY_NS = 86_400 * NS
@@ -185,7 +185,7 @@ async def read_coverage(
         last_ts: where the archive ends.
     """
     coverage = Coverage()
-    for after in _beginnings(last_ts):
+    for after in ledger_beginnings(last_ts):
         coverage = Coverage()
         try:
             async for ts, line in notes(after, last_ts):
@@ -197,7 +197,8 @@ async def read_coverage(
     return coverage
 
 
-def _beginnings(last_ts: int) -> Iterator[int]:
+def ledger_beginnings(last_ts: int) -> Iterator[int]:
+    """Yield from where to read the ledger's end: its last day, and that with the one before."""
     midnight = last_ts // _DAY_NS * _DAY_NS
     yield midnight - 1
     yield midnight - _DAY_NS - 1

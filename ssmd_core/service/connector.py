@@ -22,7 +22,7 @@ from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
-from ssmd_core.pipeline.identity import connector_id
+from ssmd_core.pipeline.identity import connector_id, new_id
 from ssmd_core.pipeline.ledger import LEDGER_VERSION, Observe
 from ssmd_core.pipeline.parts import PipelineParts, Tap
 from ssmd_core.pipeline.pipeline import Pipeline
@@ -83,7 +83,7 @@ class Connector:
             settings.shutdown_seconds, monotonic=time.monotonic, force=self._end_by_force
         )
         self._started_ns = self._clock.wall_ns()
-        self._connector_id = connector_id(None)
+        self._connector_id = new_id()
         self._phase = "starting"
         self._receipt = ReceiptClock(self._clock)
         self._storage: Storage | None = None
@@ -279,7 +279,7 @@ class Connector:
             return 0
         last_ts = await storage.open()
         self._storage = storage
-        self._connector_id = connector_id(storage)
+        self._connector_id = await connector_id(storage, last_ts)
         return last_ts
 
     async def _open_transport(self) -> Encoding | None:
