@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,9 +11,10 @@ from ssmd_core.audit.events import DAY_NS, day_start
 from ssmd_core.audit.findings import Finding, Findings, Kind, counted
 from ssmd_core.audit.ledger import damaged
 from ssmd_core.audit.parsers import Parser
-from ssmd_core.audit.sequences import HoleFound, Recount
+from ssmd_core.audit.refetched import Refetched
+from ssmd_core.audit.sequences import Confirmed, HoleFound, Recount
 from ssmd_core.audit.sessions import Session, SessionBook
-from ssmd_core.clock import iso
+from ssmd_core.clock import day_of, iso
 from ssmd_core.errors import StorageFailed
 from ssmd_core.feed import Parsed
 from ssmd_core.feed.reading import read_fetched, read_frames
@@ -58,6 +60,8 @@ class FrameReader:
         self._book = book
         self._parser_of = parser_of
         self._watcher = watcher
+        self.refetched = Refetched(feed)
+        """Knows what was fetched; wants to be told of the ledger."""
         self._last_ts: dict[str, int] = {}
         """By content; an enum as the key would cost as much as all the rest of a step."""
         self._recounts: dict[str, Recount] = {}
@@ -82,14 +86,27 @@ class FrameReader:
             except StorageFailed as error:
                 self._tell(findings, file, Kind.UNREADABLE, str(error))
             counts[file.content] += count
-        self._parse_waiting()
+        self._parse_waiting(findings)
         for conn in list(self._stray):
             self._end_stray(conn, day, findings)
         return counts
 
+    def read_fetched(self, day: str, upto: int) -> None:
+        """Read only what was fetched on a day that is not judged."""
+        for file in self._archive.files(self._feed, day):
+            if file.content is Content.REST:
+                with contextlib.suppress(StorageFailed):
+                    for batch in self._archive.frames(file):
+                        if isinstance(batch, Batch) and batch.first_ts <= upto:
+                            self._read_pages(batch)
+
     def take_holes(self) -> list[HoleFound]:
         """Return the holes that were found since the last call."""
         return [hole for recount in self._recounts.values() for hole in recount.take_holes()]
+
+    def take_confirmed(self) -> list[Confirmed]:
+        """Return the confirmations of channels that were met since the last call."""
+        return [each for recount in self._recounts.values() for each in recount.take_confirmed()]
 
     def take_counts(self) -> Mapping[str, int]:
         """Return frames by channel since the last call."""
@@ -131,7 +148,7 @@ class FrameReader:
 
     def _take(self, batch: Batch, file: ArchiveFile, findings: Findings) -> None:
         if batch.stream is Stream.REST or file.content is Content.REST:
-            self._take_fetched(batch)
+            self._take_fetched(batch, findings)
             return
         session = self._book.at(batch.conn, batch.first_ts)
         if session is None:
@@ -142,14 +159,14 @@ class FrameReader:
         session.lines += len(batch.frames)
         session.last_ts = batch.last_ts
         if session is not self._waiting_of:
-            self._parse_waiting()
+            self._parse_waiting(findings)
             self._waiting_of = session
         self._waiting.append(batch)
         self._waiting_frames += len(batch.frames)
         if self._waiting_frames >= _TOGETHER:
-            self._parse_waiting()
+            self._parse_waiting(findings)
 
-    def _parse_waiting(self) -> None:
+    def _parse_waiting(self, findings: Findings) -> None:
         """Parse several batches of a session in one call: most hold one frame or two."""
         session, batches = self._waiting_of, self._waiting
         self._waiting, self._waiting_frames = [], 0
@@ -157,7 +174,8 @@ class FrameReader:
         if recount is None:
             return
         frames = [data for batch in batches for data in batch.frames]
-        parsed, _ = read_frames(recount.feed, frames, _raw(batches), recount)
+        binary = _raw(batches)
+        parsed, raw = read_frames(recount.feed, frames, binary, recount)
         start = 0
         for batch in batches:
             said = parsed[start : start + len(batch.frames)]
@@ -165,15 +183,26 @@ class FrameReader:
             recount.follow(batch, said)
             if self._watcher is not None:
                 self._watcher.on_frames(batch, said, session)
+        if len(raw) > len(binary):
+            times = [ts for batch in batches for ts in range(batch.first_ts, batch.last_ts + 1)]
+            self._tell_not_json(findings, [times[place] for place in sorted(raw - binary)])
 
-    def _take_fetched(self, batch: Batch) -> None:
-        if self._watcher is None:
-            return
+    def _take_fetched(self, batch: Batch, findings: Findings) -> None:
+        session, parsed, raw = self._read_pages(batch)
+        if parsed and self._watcher is not None:
+            self._watcher.on_frames(batch, parsed, session)
+        if not_json := sorted(raw - batch.raw):
+            self._tell_not_json(findings, [batch.first_ts + place for place in not_json])
+
+    def _read_pages(self, batch: Batch) -> tuple[Session | None, list[Parsed], frozenset[int]]:
+        """Read what was fetched: whose it is, what it says if a plugin can tell, what is raw."""
         session = self._book.before(batch.first_ts)
         feed = self._parser_of(session.plugin if session else "").feed
-        if feed is not None:
-            parsed, _ = read_fetched(feed, batch.frames)
-            self._watcher.on_frames(batch, parsed, session)
+        parsed, raw = read_fetched(feed, batch.frames) if feed is not None else ([], batch.raw)
+        for place in range(len(batch.frames)):
+            records = len(parsed[place].records) if parsed else None
+            self.refetched.take_page(batch.first_ts + place, records)
+        return session, parsed, raw
 
     def _recount(self, session: Session) -> Recount | None:
         recount = self._recounts.get(session.id)
@@ -204,6 +233,20 @@ class FrameReader:
                 to_ts=stray.to_ts,
             )
         )
+
+    def _tell_not_json(self, findings: Findings, times: Sequence[int]) -> None:
+        for ts in times:
+            findings.add(
+                Finding(
+                    kind=Kind.NOT_JSON,
+                    explained=False,
+                    day=day_of(ts),
+                    feed=self._feed,
+                    text=f"the frame of {iso(ts)} is not JSON, and does not stand as `raw`",
+                    from_ts=ts,
+                    to_ts=ts,
+                )
+            )
 
     def _tell(
         self, findings: Findings, file: ArchiveFile, kind: Kind, text: str, ts: int | None = None

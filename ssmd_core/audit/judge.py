@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ssmd_core.audit.declared import Declared
+from ssmd_core.audit.events import DAY_NS
 from ssmd_core.audit.findings import Finding, Kind, counted
-from ssmd_core.audit.sequences import DeclaredGap, HoleFound
+from ssmd_core.audit.scope import Scope
+from ssmd_core.audit.sequences import Confirmed, DeclaredGap, HoleFound
 from ssmd_core.audit.sessions import Dropped, Session, take_from_drops
 from ssmd_core.clock import NS, day_of, iso
 
-__all__ = ["judge_closed", "judge_drops", "judge_holes", "judge_open"]
+__all__ = [
+    "Fate",
+    "fate_of",
+    "judge_closed",
+    "judge_confirmed",
+    "judge_drops",
+    "judge_holes",
+    "judge_open",
+]
 
 _LAST_MOMENT_NS = NS
 """What a power failure can take of either file: the time between two syncs, and some."""
+_NEAR_MIDNIGHT_NS = 600 * NS
+"""A market that is captured on is not silent for so long."""
+
+
+class Fate(enum.Enum):
+    """What became of a session that nothing closed."""
+
+    RUNS = "runs"
+    """A connector is at work."""
+    OPEN = "is open, and nobody can see from here whether a connector is at work"
+    GOES_ON = "goes on after what was read"
+    ENDED = "ended without a word; the next start of its connector closes it, and says so"
 
 
 def judge_closed(session: Session, declared: Declared, feed: str, *, end_ts: int) -> Finding | None:
@@ -101,8 +124,31 @@ def _uncounted(session: Session, end_ts: int) -> str:
     return ""
 
 
-def judge_open(session: Session, declared: Declared, feed: str, *, runs: bool) -> Finding:
-    """Say what a session is that nothing closed. ``runs``: the archive may still grow."""
+def fate_of(session: Session, scope: Scope, *, is_live: bool | None) -> Fate:
+    """Decide what became of a session that nothing closed.
+
+    Args:
+        session: with the lines that were read of it.
+        scope: what was read.
+        is_live: a connector was at work before ``scope.upto``; None: nobody can tell.
+    """
+    if scope.after is not None and session.carried_ts >= scope.end_ts:
+        return Fate.GOES_ON
+    if is_live:
+        return Fate.RUNS
+    if scope.after is not None:
+        return Fate.ENDED
+    if scope.is_growing:
+        return Fate.ENDED if is_live is False else Fate.OPEN
+    # Of a day that is over, and that may have been copied alone.
+    if session.last_ts >= scope.end_ts - _NEAR_MIDNIGHT_NS:
+        return Fate.GOES_ON
+    late = is_live is None and scope.upto < scope.end_ts + DAY_NS
+    return Fate.OPEN if late else Fate.ENDED
+
+
+def judge_open(session: Session, declared: Declared, feed: str, fate: Fate) -> Finding:
+    """Say what a session is that nothing closed."""
     _share(session, declared.drops)
     started = session.opened_ts or session.carried_ts
     name, lines = f"session {session.id}", f"{counted(session.lines, 'frame')} in the archive"
@@ -114,10 +160,11 @@ def judge_open(session: Session, declared: Declared, feed: str, *, runs: bool) -
         explained = declared.lost_lines(session.opened_ts, session.last_ts)
         kind = Kind.NEVER_CLOSED
         text = f"{name} was followed by another, and nothing says how it ended: {lines}"
-    elif runs:
-        text = f"{name} runs: {lines} so far"
+    elif fate is Fate.ENDED:
+        explained, kind = False, Kind.NEVER_CLOSED
+        text = f"{name} {fate.value}: {lines}"
     else:
-        text = f"{name} has an open end, and nothing came after it: {lines}"
+        text = f"{name} {fate.value}: {lines} so far"
     return Finding(
         kind=kind,
         explained=explained,
@@ -184,6 +231,39 @@ def judge_holes(
             text = f"{gap.channel}: the gap {gap.first}..{gap.last} is declared, "
             text += f"and cannot be seen: {why}" if why else "and the frames show none there"
             yield _of_hole(gap, feed, Kind.GAP_NOT_THERE, text, explained=bool(why))
+
+
+def judge_confirmed(
+    found: Iterable[Confirmed], declared: Declared, feed: str, *, upto: int
+) -> Iterator[Finding]:
+    """Tell of channels that the venue confirmed, and that no ``subscribed`` line covers.
+
+    Args:
+        found: what the frames show.
+        declared: what else the ledger says.
+        feed: its name.
+        upto: up to when ledger lines were read.
+    """
+    for each in found:
+        session = each.session
+        if (each.sid, each.channel) in session.confirmed or each.ts > upto - _LAST_MOMENT_NS:
+            continue
+        why = "ledger lines declared as lost" if declared.lost_lines(each.ts, upto) else ""
+        why = why or _last_moment(session, each.ts)
+        text = f"the venue confirmed {each.channel}"
+        text += f": {why}" if why else ", and no `subscribed` line says since when it is covered"
+        yield Finding(
+            kind=Kind.CONFIRMED_UNDECLARED,
+            explained=bool(why),
+            day=day_of(each.ts),
+            feed=feed,
+            text=text,
+            conn=session.conn,
+            channel=each.channel,
+            session=session.id,
+            from_ts=each.ts,
+            to_ts=each.ts,
+        )
 
 
 def _of_hole(

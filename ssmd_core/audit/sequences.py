@@ -19,7 +19,16 @@ from ssmd_core.feed import (
 from ssmd_core.feed.sequence import SequenceTracker
 from ssmd_core.records import Batch
 
-__all__ = ["DeclaredGap", "HoleFound", "Recount"]
+__all__ = ["Confirmed", "DeclaredGap", "HoleFound", "Recount"]
+
+
+class Confirmed(NamedTuple):
+    """A frame in which the venue confirms a channel."""
+
+    session: Session
+    sid: str
+    channel: str
+    ts: int
 
 
 class HoleFound(NamedTuple):
@@ -75,6 +84,7 @@ class Recount:
         self.channels: dict[Hashable, str] = {}
         self.state: Any = feed.new_state(self.plan)
         self.holes: list[HoleFound] = []
+        self._confirmed: list[Confirmed] = []
         self._session = session
         self._frames: dict[Hashable, int] = {}
         self._names: dict[Hashable, str] = {}
@@ -123,6 +133,11 @@ class Recount:
         holes, self.holes = self.holes, []
         return holes
 
+    def take_confirmed(self) -> list[Confirmed]:
+        """Return the confirmations met since the last call."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
     def _found(self, sid: Hashable, first: int, last: int, between: tuple[int, int]) -> None:
         session = self._session
         self.holes.append(
@@ -147,6 +162,10 @@ class Recount:
             case Subscribed() as event:
                 self.channels[event.sid] = self._names[event.sid] = event.channel
                 self._tracker.open(event.sid, ts)
+                # A feed that does its own I/O tells of its channels in its own way.
+                if isinstance(self.feed, WebSocketFeed):
+                    told = Confirmed(self._session, str(event.sid), event.channel, ts)
+                    self._confirmed.append(told)
             case Unsubscribed() as event:
                 self._end(event.sid)
             case Refused() as event if event.ends_sid:

@@ -27,6 +27,8 @@ class Session:
     carried: Mapping[str, int] = field(default_factory=dict)
     """Of ``session_carried``: channel id as text → last sequence number."""
     carried_ts: int = 0
+    confirmed: set[tuple[str, str]] = field(default_factory=set)
+    """Of ``subscribed``: channel id as text, channel."""
     whole: bool = True
     """All its frames from the first on are in what is read."""
     announced: bool = True
@@ -83,6 +85,8 @@ class SessionBook:
                 session.closed_ts = event.ts
                 session.cause = event.text("cause") or "closed"
                 session.said = event.number("frames")
+            case "subscribed":
+                session.confirmed.add((str(event.fields.get("sid")), event.text("channel")))
             case "session_carried":
                 session.environment = session.environment or event.text("environment")
                 session.connector = session.connector or event.text("connector")

@@ -15,7 +15,14 @@ from ssmd_core.audit.events import DAY_NS, Event, day_start
 from ssmd_core.audit.files import Rotations
 from ssmd_core.audit.findings import Finding, Findings, Kind
 from ssmd_core.audit.frames import FrameReader, Watcher
-from ssmd_core.audit.judge import judge_closed, judge_drops, judge_holes, judge_open
+from ssmd_core.audit.judge import (
+    fate_of,
+    judge_closed,
+    judge_confirmed,
+    judge_drops,
+    judge_holes,
+    judge_open,
+)
 from ssmd_core.audit.ledger import LedgerReader
 from ssmd_core.audit.parsers import Parsers
 from ssmd_core.audit.scope import Scope
@@ -45,11 +52,15 @@ class FeedAudit:
         parsers: Parsers,
         findings: Findings,
         bus: BusWatcher | None = None,
+        *,
+        is_live: bool | None = None,
     ) -> None:
+        """``is_live``: a connector was at work before ``scope.upto``; None: nobody can tell."""
         feed = self._feed = scope.feed
         self._archive = archive
         self._scope = scope
         self._findings = findings
+        self._is_live = is_live
         self._bus = bus
         self._book = SessionBook(scope.from_ts)
         self.declared = Declared()
@@ -74,6 +85,7 @@ class FeedAudit:
         if self._scope.before is not None:
             # It only sets the scene: what is wrong with it is not asked for.
             self._follow(self._ledger.read(self._scope.before, Findings()))
+            self._frames.read_fetched(self._scope.before, self._scope.upto)
         following = self._read_ledger(days[0])
         for place, day in enumerate(days):
             events = following
@@ -99,6 +111,7 @@ class FeedAudit:
             self.declared.take(event)
             self._coverage.take(event)
             self._rotations.take(event)
+            self._frames.refetched.take_line(event)
 
     # ── a day ────────────────────────────────────────────────────────────────────
 
@@ -118,6 +131,7 @@ class FeedAudit:
         totals.torn_bytes = self._archive.torn_bytes(self._feed, day)
         self._note(day, events, totals.torn_bytes)
         self._judge_holes(end)
+        self._judge_channels(end)
         self._judge_sessions(end)
         return totals
 
@@ -130,6 +144,14 @@ class FeedAudit:
         sessions = {session.id: session for session in self._book.left()}
         found = self._frames.take_holes()
         for finding in judge_holes(found, gaps, self.declared, sessions, self._feed):
+            self._findings.add(finding)
+
+    def _judge_channels(self, end_ts: int) -> None:
+        scope, declared = self._scope, self.declared
+        for finding in self._frames.refetched.judge(scope.from_ts, end_ts, declared):
+            self._findings.add(finding)
+        found = self._frames.take_confirmed()
+        for finding in judge_confirmed(found, declared, self._feed, upto=scope.upto):
             self._findings.add(finding)
 
     def _judge_sessions(self, end_ts: int) -> None:
@@ -180,8 +202,8 @@ class FeedAudit:
             if not (session.opened_ts or session.carried_ts or session.lines):
                 continue  # only mentioned
             if session.closed_ts is None:
-                runs = scope.is_growing or scope.after is not None
-                self._findings.add(judge_open(session, self.declared, self._feed, runs=runs))
+                fate = fate_of(session, scope, is_live=self._is_live)
+                self._findings.add(judge_open(session, self.declared, self._feed, fate))
                 continue
             finding = judge_closed(session, self.declared, self._feed, end_ts=scope.end_ts)
             if finding is not None:

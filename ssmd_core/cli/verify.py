@@ -47,12 +47,16 @@ def verify(
     findings, days, compared = Findings(), list[DayTotals](), list[BusTotals]()
     with open_archive(place, registry, environ) as archive:
         feeds = choose_feeds(archive, feed)
+        # First: what was not at work then has written all that it ever will.
+        live = {name: archive.is_live(name) for name in feeds}
         upto = read_up_to(archive, feeds)
         parsers = Parsers(registry)
         for scope in choose_scopes(archive, feeds, date, upto):
             asked = found_bus if found_bus and found_bus.feed in {"", scope.feed} else None
             comparison = _read_bus(asked, archive, scope, registry, findings) if asked else None
-            audit = FeedAudit(archive, scope, parsers, findings, comparison)
+            audit = FeedAudit(
+                archive, scope, parsers, findings, comparison, is_live=live[scope.feed]
+            )
             days += audit.run()
             if asked and comparison:
                 if comparison.has_extras:

@@ -103,6 +103,10 @@ class Archive(ABC):
     def load(self, feed: str, name: str) -> bytes | None:
         """Return a value kept beside the archive, such as ``connector``, if there is one."""
 
+    def is_live(self, feed: str) -> bool | None:  # noqa: ARG002  for those who can tell
+        """Say whether a connector is at work on a feed now; None where nobody can tell."""
+        return None
+
     def close(self) -> None:
         """Let go of what is held."""
 

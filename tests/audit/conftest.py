@@ -12,6 +12,7 @@ from ssmd_core.audit.parsers import Parser
 from ssmd_core.audit.scope import choose_days
 from ssmd_core.audit.verify import FeedAudit
 from ssmd_core.clock import NS, day_of, iso
+from ssmd_core.errors import ParseError
 from ssmd_core.feed import (
     Endpoint,
     FrameKind,
@@ -30,6 +31,13 @@ START = day_start(DAY) + 6 * 3600 * NS
 _ENDS = {Content.LIVE: ".jsonl", Content.REST: ".rest.jsonl", Content.LEDGER: ".coverage.jsonl"}
 
 
+def _read(data):
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ParseError(str(error)) from error
+
+
 class PlainFeed(WebSocketFeed):
     """Reads what ``frame`` of the tests writes."""
 
@@ -43,7 +51,7 @@ class PlainFeed(WebSocketFeed):
         return ()
 
     def parse(self, data, session):
-        body = json.loads(data)
+        body = _read(data)
         sid, seq, event = body.get("sid"), body.get("seq"), None
         match body.get("is"):
             case "subscribed":
@@ -154,9 +162,10 @@ class Capture:
             for n in numbers
         }
 
-    def subscribed(self, channel="trade", sid=1, session="s1"):
+    def subscribed(self, channel="trade", sid=1, session="s1", *, noted=True):
         ts = self.frames({"is": "subscribed", "sid": sid, "channel": channel}, session=session)
-        self.note("subscribed", session=session, channel=channel, sid=sid)
+        if noted:
+            self.note("subscribed", session=session, channel=channel, sid=sid)
         return ts
 
     def gap(self, first, last, from_ts, to_ts, *, channel="trade", session="s1"):
@@ -170,12 +179,22 @@ class Capture:
             to_ts=iso(to_ts),
         )
 
-    def fetched(self, *bodies):
+    def fetched(self, *bodies, archived=True):
         first = self.wait()
         data = [json.dumps(body).encode() for body in bodies]
-        batch = Batch(first, data, stream=Stream.REST)
-        self.archive.put(self.feed, day_of(first), Content.REST, batch)
+        if archived:
+            batch = Batch(first, data, stream=Stream.REST)
+            self.archive.put(self.feed, day_of(first), Content.REST, batch)
         return first
+
+    def repaired(self, pages, records, channel="trade"):
+        start, end = iso(self.now - NS), iso(self.now)
+        told = {"from_ts": start, "to_ts": end, "pages": pages, "records": records}
+        self.note("repaired", channel=channel, **told)
+
+    def live(self):
+        """Return the batches of the first day."""
+        return self.archive.held[f"{DAY}/{self.feed}.jsonl"]
 
     def until(self, day):
         """Let time pass until a day begins."""
@@ -222,12 +241,13 @@ def capture():
 def audit():
     """Check an archive that a Capture wrote."""
 
-    def run(capture, *, date=None, upto=None, parsers=None, bus=None):
+    def run(capture, *, date=None, upto=None, parsers=None, bus=None, is_live=None):
         known = capture.archive.days(capture.feed)
         upto = upto or capture.now + NS
         scope = choose_days(capture.feed, known, date, upto)
         findings = Findings()
-        audit = FeedAudit(capture.archive, scope, parsers or PlainParsers(), findings, bus)
+        parsers = parsers or PlainParsers()
+        audit = FeedAudit(capture.archive, scope, parsers, findings, bus, is_live=is_live)
         return Outcome(list(audit.run()), findings, audit)
 
     return run

@@ -154,20 +154,63 @@ def test_what_was_dropped_before_a_crash_is_missing_in_no_count(capture, audit):
     assert audit(capture).faults == []
 
 
-def test_a_session_that_is_open_at_the_end_of_today_runs(capture, audit):
+def test_a_session_that_is_open_while_a_connector_is_at_work_runs(capture, audit):
     capture.open()
     capture.frames({})
-    outcome = audit(capture)
+    outcome = audit(capture, is_live=True)
     assert (outcome.faults, outcome.notes) == ([], ["not_counted"])
     assert "runs: 1 frame in the archive so far" in outcome.text("not_counted")
 
 
-def test_a_session_that_is_open_at_the_end_of_an_older_archive_has_an_open_end(capture, audit):
+def test_a_session_that_is_open_today_where_nobody_can_tell_is_open(capture, audit):
     capture.open()
     capture.frames({})
-    outcome = audit(capture, upto=capture.now + 5 * 86_400 * NS)
-    assert outcome.faults == []
-    assert "open end" in outcome.text("not_counted")
+    outcome = audit(capture)
+    assert (outcome.faults, outcome.notes) == ([], ["not_counted"])
+    assert "is open, and nobody can see" in outcome.text("not_counted")
+
+
+def test_a_session_without_an_end_while_no_connector_is_at_work_is_a_fault(capture, audit):
+    capture.open()
+    capture.frames({})
+    outcome = audit(capture, is_live=False)
+    assert outcome.faults == ["never_closed"]
+    assert "the next start of its connector closes it" in outcome.text("never_closed")
+
+
+@pytest.mark.parametrize(("days", "faults"), [(1, []), (5, ["never_closed"])])
+def test_a_session_is_open_for_a_day_at_most_where_nobody_can_tell(capture, audit, days, faults):
+    capture.open()
+    capture.frames({})
+    assert audit(capture, upto=capture.now + days * 86_400 * NS).faults == faults
+
+
+def test_a_session_that_reaches_midnight_goes_on_though_the_next_day_is_not_here(capture, audit):
+    capture.open()
+    capture.wait(18 * 3600 - 60)
+    capture.frames({})
+    outcome = audit(capture, is_live=False, upto=capture.now + 5 * 86_400 * NS)
+    assert (outcome.faults, outcome.notes) == ([], ["not_counted"])
+    assert "goes on after what was read" in outcome.text("not_counted")
+
+
+def test_a_session_that_the_next_day_does_not_know_ended_without_a_word(capture, audit):
+    capture.open("a")
+    capture.frames({}, session="a")
+    capture.until(NEXT)
+    capture.open("b", conn=1)
+    capture.close("b")
+    assert audit(capture, date=DAY, is_live=False).faults == ["never_closed"]
+
+
+def test_a_frame_that_is_not_json_and_does_not_stand_as_raw_is_a_fault(capture, audit):
+    capture.open()
+    ts = capture.frames({})
+    capture.live()[-1].frames[0] = b"{not json"
+    capture.close()
+    outcome = audit(capture)
+    assert outcome.faults == ["not_json"]
+    assert iso(ts) in outcome.text("not_json")
 
 
 def test_a_session_that_another_followed_without_a_word_is_a_fault(capture, audit):
@@ -281,7 +324,7 @@ def test_what_came_while_the_archive_was_read_is_left_out(capture, audit):
     capture.frames({}, session="later")
     outcome = audit(capture, upto=upto)
     assert outcome.totals[0].frames == 1
-    assert "runs: 1 frame in" in outcome.text("not_counted")
+    assert "1 frame in the archive so far" in outcome.text("not_counted")
 
 
 def test_torn_tails_and_clock_steps_are_on_record(capture, audit):

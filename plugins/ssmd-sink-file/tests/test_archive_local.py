@@ -187,6 +187,28 @@ def test_the_newest_files_may_grow_while_a_connector_holds_the_lock(put, read, l
     assert open_names(read(), YESTERDAY) == set()
 
 
+def test_a_connector_is_at_work_while_a_process_holds_its_lock(put, read, lock):
+    put(f"{TODAY}/kalshi.jsonl")
+    assert read().is_live("kalshi") is True
+    assert read().is_live("other") is False
+
+
+@pytest.mark.parametrize("left", [(), (".kalshi.lock",)])
+def test_no_connector_is_at_work_on_a_copy(put, read, left):
+    put(f"{TODAY}/kalshi.jsonl")
+    for name in left:
+        put(name)
+    assert read().is_live("kalshi") is False
+
+
+def test_a_lock_that_cannot_be_asked_says_nothing(put, read):
+    put(f"{TODAY}/kalshi.jsonl")
+    put(".kalshi.lock")
+    archive = read()
+    with mock.patch.object(local_archive.os, "open", side_effect=PermissionError):
+        assert archive.is_live("kalshi") is None
+
+
 def test_looking_at_the_lock_does_not_hold_it(put, read):
     put("2026-11-22/kalshi.jsonl")
     path = put(".kalshi.lock")

@@ -118,6 +118,13 @@ class LocalArchive(ArchivedFiles):
             except FileNotFoundError:
                 return None
 
+    def is_live(self, feed: str) -> bool | None:
+        """Say whether a living process holds the lock of a feed; None where it is not ours to ask.
+
+        A copy has no lock, or one that nobody holds.
+        """
+        return _is_held(self._root / Layout(feed).beside("lock"))
+
     def close(self) -> None:
         """Let go of the files that are held open."""
         for feed, day in list(self._held):
@@ -149,18 +156,20 @@ class LocalArchive(ArchivedFiles):
             held.close()
 
 
-def _is_held(lock: Path) -> bool:
+def _is_held(lock: Path) -> bool | None:
     """Say whether a living process holds a lock. One that starts now waits a moment for us."""
     try:
         fd = os.open(lock, os.O_RDONLY)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
     return False
