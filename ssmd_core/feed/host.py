@@ -110,6 +110,11 @@ class FeedHost:
         for link in self._links:
             link.session.carry()
 
+    def miss(self, from_ts: int, to_ts: int) -> None:
+        """Bring back what was received between two receipt times, and no disk took."""
+        for link in self._links:
+            link.miss(from_ts, to_ts)
+
     # ── what operators see ───────────────────────────────────────────────────────
 
     def connected(self) -> bool:

@@ -240,6 +240,19 @@ class Link:
             self.session.life.step(Step.STOP)
         self.session.close(ConnectionEnded("stopped", code=1000))
 
+    def miss(self, from_ts: int, to_ts: int) -> None:
+        """Bring back what was received between two receipt times and given up."""
+        session = self.session
+        # Whoever waits for its next session missed it, too.
+        for channel in session.covered_until():
+            missed = Missed(
+                channel=channel,
+                from_ts=from_ts - session.lag.ns,
+                to_ts=to_ts,
+                markets=self.plan.markets,
+            )
+            self._host.repair(missed)
+
     # ── the driver's listener ────────────────────────────────────────────────────
 
     def on_bytes(self, count: int) -> None:
@@ -311,6 +324,8 @@ class Link:
                     yield f"{name}: {refusal.channel} refused: {refusal.code} {refusal.reason}"
             case State.SUBSCRIBING:
                 yield f"{name}: waiting for the venue to confirm subscriptions"
+            case State.CLOSED:
+                yield f"{name}: {_closed(self._trouble)}"
             case state:
                 yield f"{name}: {state.value}; {self._trouble}"
 
@@ -353,6 +368,12 @@ class Link:
             parts.metrics,
             behind=self._covered_until,
         )
+
+
+def _closed(trouble: str) -> str:
+    """Say that a connection is closed and why, the word only once."""
+    word = State.CLOSED.value
+    return trouble if trouble.startswith(word) else f"{word}; {trouble}"
 
 
 def _public_url(url: str) -> str:

@@ -79,6 +79,9 @@ class FeedRunner:
         for session in self._sessions.values():
             session.carry()
 
+    def miss(self, from_ts: int, to_ts: int) -> None:
+        """Leave it to the feed: nobody else can ask its venue."""
+
     def connected(self) -> bool:
         """Say whether the feed runs."""
         return self._running

@@ -18,6 +18,8 @@ _FRAME_COST = 64
 """Bytes that a frame held in memory costs beside its data."""
 _SLACK = 4
 """Where reading pauses at the bound, a quarter more is kept: what was on its way still comes."""
+_AWAY = "the archive refused frames for longer than memory holds"
+_STOPPED = "the archive refused frames until the stop, and memory ends with it"
 
 
 class Archiver:
@@ -46,6 +48,8 @@ class Archiver:
         self._metrics = metrics
         self._report = report
         self._acknowledged = acknowledged
+        self._miss: Callable[[int, int], None] = _nothing
+        self._carry: Callable[[], None] = _nothing
         self._limit = held_limit_bytes
         self._pauses = pauses
         self._held: deque[Batch] = deque()
@@ -60,6 +64,13 @@ class Archiver:
         self._dropped_to = 0
         self._dropped = 0
         self._dropped_acknowledged = 0
+
+    def attach(self, *, miss: Callable[[int, int], None], carry: Callable[[], None]) -> None:
+        """Tell who brings back what was dropped, and who introduces sessions once more.
+
+        An archive that takes frames again may have lost the ledger that introduced them.
+        """
+        self._miss, self._carry = miss, carry
 
     @property
     def failing(self) -> str:
@@ -95,24 +106,26 @@ class Archiver:
             if not self._try(self._held[0]):
                 return
             self._held_bytes -= _cost(self._held.popleft())
+            # At once: frames stand behind the hole now, whatever becomes of the rest.
+            self._declare_dropped(_AWAY)
         if self._failed:
             self._failed = ""
-            self._declare_dropped()
-            self._report("sink_recovered", sink="storage")
+            self._recovered()
 
     def close(self) -> None:
         """Give up what still waits: it is lost, and said so."""
         self.retry()
+        self._declare_dropped(_AWAY)
         while self._held:
             self._drop_oldest()
-        self._declare_dropped()
+        self._declare_dropped(_STOPPED)
 
     def note_sync(self, failure: str = "") -> None:
         """Tell of a sync: each spell of failures stands in the ledger once."""
         if failure and not self._sync_failed:
             self._report("sink_failed", sink="storage", reason=failure)
         elif self._sync_failed and not failure:
-            self._report("sink_recovered", sink="storage")
+            self._recovered()
         self._sync_failed = failure
 
     def _try(self, batch: Batch) -> bool:
@@ -144,19 +157,28 @@ class Archiver:
         self.lost += len(batch.frames) - acknowledged
         self._metrics.dropped.add("archive_failed", len(batch.frames))
 
-    def _declare_dropped(self) -> None:
+    def _recovered(self) -> None:
+        self._report("sink_recovered", sink="storage")
+        self._carry()
+
+    def _declare_dropped(self, reason: str) -> None:
         if self._dropped:
             self._report(
                 "dropped",
                 sink="storage",
-                reason="the archive refused frames for longer than memory holds",
+                reason=reason,
                 frames=self._dropped,
                 acknowledged=self._dropped_acknowledged,
                 from_ts=iso(self._dropped_from),
                 to_ts=iso(self._dropped_to),
             )
+            self._miss(self._dropped_from, self._dropped_to)
             self._dropped = self._dropped_from = self._dropped_to = 0
             self._dropped_acknowledged = 0
+
+
+def _nothing(*_: int) -> None:
+    """Leave it: no feed is attached yet."""
 
 
 def _cost(batch: Batch) -> int:

@@ -10,21 +10,30 @@ import structlog
 
 from ssmd_core.clock import iso
 from ssmd_core.metrics import Metrics
+from ssmd_core.pipeline.cursor import Cursor
 from ssmd_core.pipeline.encoding import BACKFILL, CATCHUP, Encoding
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.log import LogReader
 from ssmd_core.pipeline.publisher import Publisher
-from ssmd_core.pipeline.resume import Known, ask, place_below
+from ssmd_core.pipeline.resume import Known, ask, beginning, place_below
 from ssmd_core.records import Batch, Stream
-from ssmd_core.sink import Message, Storage
+from ssmd_core.sink import Message, Storage, Stored
 
 __all__ = ["CatchUp", "Log"]
 
 _logger = structlog.get_logger("ssmd.catchup")
 _RETRY_SECONDS = 1.0
+_TRIES = 5
+"""So often a bus that is there is asked how far it came: one that just started is slow."""
+_ASKED = "the bus is asked how far it came"
+_MISSING = f"the archive has frames and no cursor: {_ASKED}"
 _UNTOLD = (
-    "the cursor was damaged and the bus cannot say how far it came: what it missed before this "
-    "start stands in the archive only"
+    "no cursor says how far the bus came, and it cannot say so either: what it missed before this "
+    "start stands in the archive only, `ssmd replay` publishes it"
+)
+_JOINS = (
+    "the bus holds nothing of this feed and is fed from here on: what the archive holds of before "
+    "stands there only, `ssmd replay` publishes it"
 )
 
 
@@ -69,8 +78,10 @@ class CatchUp:
         """Where the archive ended at the start."""
         self._known = Known(None)
         self._starting = False
-        self.seeking = False
-        """Whether nobody knows yet how far the bus came: no cursor may be kept."""
+        self._owed_from = 0
+        """Without a cursor: the bus had nothing to do with the archive before, or will tell."""
+        self.seeking = ""
+        """Why nobody knows yet how far the bus came, or empty: no cursor may be kept."""
         self.failing = ""
         """Why the archive cannot be read, or empty."""
         self._awake = anyio.Event()
@@ -80,15 +91,40 @@ class CatchUp:
         """Look again whether there is something to do."""
         self._awake.set()
 
-    def resume(self, position: int | None, head_ts: int) -> None:
-        """Begin behind, after a start: ask the bus first what it has beyond the cursor.
+    async def start(self, cursor: Cursor, head_ts: int) -> None:
+        """Begin behind, where the cursor does not say that the bus has everything.
+
+        The bus is asked first what it has beyond the cursor; how far it came, where there
+        is none or a damaged one.
 
         Args:
-            position: the cursor; None where it is damaged.
+            cursor: how far the bus had come when the last run ended.
             head_ts: where the archive ends.
+
+        Raises:
+            StorageFailed: the cursor is there and cannot be read.
         """
-        self._starting, self.seeking, self._head_ts = True, position is None, head_ts
-        self._publisher.resume_from(head_ts if position is None else position)
+        try:
+            kept = cursor.load(head_ts)
+        except ValueError as error:
+            self._seek(f"{error}: {_ASKED}", head_ts, head_ts)
+            return
+        if kept is None:
+            await cursor.begin(head_ts)
+            if head_ts:
+                self._owed_from = cursor.owed_from
+                self._seek(_MISSING, cursor.owed_from, head_ts)
+        elif kept < head_ts:
+            self._begin(kept, head_ts)
+
+    def _seek(self, why: str, position: int, head_ts: int) -> None:
+        self.seeking = why
+        self._begin(position, head_ts)
+        self._report("sink_failed", sink="transport", reason=why)
+
+    def _begin(self, position: int, head_ts: int) -> None:
+        self._starting, self._head_ts = True, head_ts
+        self._publisher.resume_from(position)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -104,17 +140,41 @@ class CatchUp:
     async def _find_place(self) -> None:
         """Learn what the bus has already: its memory of ids is shorter than an outage."""
         if self.seeking:
-            found = await ask(self._bus, None, sleep=self._sleep)
-            place = place_below(found, self._head_ts)
-            self.seeking = False
+            place = await self._seek_place()
+            self.seeking = ""
             if place is None:
-                self._report("sink_failed", sink="transport", reason=_UNTOLD)
-                return  # what came since the start the bus cannot have
+                return  # what came since then the bus cannot have
             self._publisher.resume_from(place)
             self._report("sink_recovered", sink="transport", resumed_from=iso(place))
         self._known = Known(await ask(self._bus, self._publisher.behind_from, sleep=self._sleep))
         if self._known:
             _logger.info("the bus has messages beyond the cursor", messages=len(self._known))
+
+    async def _seek_place(self) -> int | None:
+        """Return from where to publish, by what the bus holds; None: from where it stands."""
+        found: Stored | None = None
+        for _ in range(_TRIES):
+            found = await ask(self._bus, None, sleep=self._sleep)
+            if found is not None:
+                break
+            await self._sleep()
+        place = place_below(found, self._head_ts)
+        if place is not None:
+            return min(place, self._owed_from or place)
+        if found is None or not self._owed_from:
+            self._report("sink_failed", sink="transport", reason=_UNTOLD)
+            return None
+        await self._join(self._owed_from)
+        return None
+
+    async def _join(self, position: int) -> None:
+        """Say what a bus will not have that was added to an older archive."""
+        began = await beginning(self._storage, position)
+        about = {"archive_from": iso(began)} if began is not None else {}
+        _logger.warning("the archive is older than the bus", resumed_from=iso(position), **about)
+        self._report(
+            "sink_recovered", sink="transport", resumed_from=iso(position), **about, reason=_JOINS
+        )
 
     # ── behind ───────────────────────────────────────────────────────────────────
 

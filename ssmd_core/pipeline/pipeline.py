@@ -32,9 +32,6 @@ __all__ = ["Pipeline"]
 _DAY_NS = 86_400 * NS
 _TICK_SECONDS = 0.25
 _LIVE = Stream.LIVE
-_DAMAGED = (
-    "the cursor is damaged, its bytes are kept as cursor-damaged: the bus is asked how far it came"
-)
 _log = structlog.get_logger("ssmd.pipeline")
 
 
@@ -60,10 +57,25 @@ class Pipeline:
         self.durability = self._make_durability()
 
     def attach(
-        self, *, pause: Callable[[], None], resume: Callable[[], None], carry: Callable[[], None]
+        self,
+        *,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+        carry: Callable[[], None],
+        miss: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Tell the pipeline how to hold the feed back, and who writes sessions at midnight."""
+        """Tell the pipeline whom it works for.
+
+        Args:
+            pause: holds the feed back.
+            resume: lets it go.
+            carry: writes the open sessions where a reader may not find their beginning: on a
+                new day, and when the archive is back and may have lost the day's ledger.
+            miss: brings back what came between two receipt times and no disk took.
+        """
         self._carry = carry
+        if self.archiver is not None:
+            self.archiver.attach(miss=miss or _nothing, carry=carry)
         if self.pressure is not None:
             self.pressure.attach(pause=pause, resume=resume)
 
@@ -83,7 +95,8 @@ class Pipeline:
         if self.archiver is None or storage is None:
             return {}
         self.archiver.head_ts = last_ts
-        await self._resume(last_ts)
+        if self._cursor is not None and self.catchup is not None:
+            await self.catchup.start(self._cursor, last_ts)
         if not last_ts:
             return {}
         coverage = await read_coverage(storage.notes, last_ts)
@@ -105,21 +118,6 @@ class Pipeline:
             from_ts = upto if from_ts is None else from_ts
             await recall(storage, self._reader, encoding, from_ts=from_ts, last_ts=upto)
         return covered
-
-    async def _resume(self, last_ts: int) -> None:
-        """Begin behind, where the cursor says that the bus has not everything."""
-        if self._cursor is None or self.catchup is None:
-            return
-        try:
-            kept = self._cursor.load(last_ts)
-        except ValueError:
-            self.catchup.resume(None, last_ts)
-            self.ledger.write("sink_failed", sink="transport", reason=_DAMAGED)
-            return
-        if kept is None:
-            await self._cursor.begin(last_ts)
-        elif kept < last_ts:
-            self.catchup.resume(kept, last_ts)
 
     # ── the feed's intake ────────────────────────────────────────────────────────
 
@@ -392,5 +390,5 @@ class Pipeline:
         return self._parts.clock.monotonic_ns() / NS
 
 
-def _nothing() -> None:
-    """Carry no session: no feed is attached yet."""
+def _nothing(*_: int) -> None:
+    """Leave it: no feed is attached that could do it."""

@@ -59,6 +59,8 @@ class Coverage:
             event, session = said["event"], said["session"]
             if event in _REPAIRS:
                 self._take_repair(said)
+            elif event == "dropped":
+                self._take_dropped(said)
             elif isinstance(session, str) and session not in self._closed:
                 self._take(ts, event, self._session(session, event, said), said)
         except (msgspec.DecodeError, UnicodeError, LookupError, TypeError, ValueError):
@@ -150,6 +152,16 @@ class Coverage:
         else:
             holes = self._holes.get(channel, set())
             holes.difference_update([begin for begin in holes if from_ts <= begin <= to_ts])
+
+    def _take_dropped(self, said: Mapping[str, Any]) -> None:
+        """Frames came that no disk took, of any channel."""
+        if said["sink"] != "storage":
+            return
+        from_ts = _nanoseconds(said["from_ts"])
+        known = {channel for _, channel in self._until}
+        known.update(*(session.channels.values() for session in self._open.values()))
+        for channel in known if from_ts else ():
+            self._note_hole(channel, from_ts)
 
     def _note_hole(self, channel: str, from_ts: int) -> None:
         self._holes.setdefault(channel, set()).add(from_ts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import structlog
@@ -18,7 +18,7 @@ from ssmd_core.pipeline.log import LogReader
 from ssmd_core.records import Stream
 from ssmd_core.sink import Message, Storage, Stored
 
-__all__ = ["Known", "ask", "fetched_from", "lag_at", "place_below", "recall"]
+__all__ = ["Known", "ask", "beginning", "fetched_from", "lag_at", "place_below", "recall"]
 
 _log = structlog.get_logger("ssmd.catchup")
 _ASK_SECONDS = 30.0
@@ -88,6 +88,21 @@ async def ask(
         if scope.cancelled_caught:
             _log.warning("the bus did not say in time what it holds", seconds=_ASK_SECONDS)
             return None
+
+
+async def beginning(storage: Storage, upto: int) -> int | None:
+    """Return the receipt time of the first frame that the log can still give; None: unknown."""
+    frames = storage.read(0, upto)
+    try:
+        with anyio.move_on_after(_RECALL_SECONDS):
+            first = await anext(frames, None)
+            return None if first is None else first.first_ts
+    except Exception as error:  # noqa: BLE001  it is only told
+        _log.warning("the archive cannot be read back", why=str(error) or repr(error))
+    finally:
+        if isinstance(frames, AsyncGenerator):
+            await frames.aclose()
+    return None
 
 
 def fetched_from(feed: WebSocketFeed, covered: Mapping[str, int], last_ts: int) -> int | None:

@@ -189,7 +189,7 @@ class Connector:
         self._phase = "reading back where the last run ended"
         covered_until = await pipeline.recover(last_ts)
         host = self._host = self._make_host(pipeline, covered_until)
-        pipeline.attach(pause=host.pause, resume=host.resume, carry=host.carry)
+        pipeline.attach(pause=host.pause, resume=host.resume, carry=host.carry, miss=host.miss)
 
     async def _capture(
         self, pipeline: Pipeline, host: FeedHost | FeedRunner, stopping: anyio.Event

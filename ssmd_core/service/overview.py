@@ -84,7 +84,9 @@ def _bus_reasons(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
     health = pipeline.bus.health()
     if not health.ok:
         yield f"bus: {health.reason}; {_backlog(parts, pipeline)}"
-    elif pipeline.catchup is not None and pipeline.catchup.failing:
+    if pipeline.catchup is not None and pipeline.catchup.seeking:
+        yield f"bus: {pipeline.catchup.seeking}"
+    elif health.ok and pipeline.catchup is not None and pipeline.catchup.failing:
         why = pipeline.catchup.failing
         yield f"bus: cannot catch up, reading the archive fails: {why}; {_backlog(parts, pipeline)}"
 
@@ -95,6 +97,8 @@ def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
     publisher = pipeline.publisher
     if publisher is None or pipeline.bus is None or not pipeline.bus.health().ok:
         return
+    if pipeline.catchup is not None and pipeline.catchup.seeking:
+        return  # a reason, and how much is to be worked off nobody knows
     if publisher.backlog or publisher.behind_from is not None:
         yield f"bus: {_backlog(parts, pipeline)}, being worked off"
 

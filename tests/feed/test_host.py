@@ -284,6 +284,23 @@ async def test_refused_credentials_after_a_good_session_are_retried_slowly(
         assert list(host.reasons()) == []
 
 
+async def test_a_closed_connection_is_told_once_to_be_closed(
+    toy, face, intake, metrics, monkeypatch
+):
+    recording = Recording([TRADE], rate=500, loop=True)
+    async with (
+        LoopbackVenue(recording, face) as venue,
+        hosted(toy(venue.url), intake, metrics, monkeypatch) as host,
+    ):
+        await until(lambda: len(intake.frames) > 5)
+        monkeypatch.setattr(Backoff, "next_seconds", lambda *_: 60.0)
+        venue.close(1011)
+        await until(lambda: not host.connected())
+        (reason,) = host.reasons()
+    assert reason.startswith("connection 0: closed: ")
+    assert reason.count("closed") == 1 + reason.count("the venue closed")
+
+
 async def test_a_venue_that_is_not_there_is_retried_for_ever(
     toy, face, intake, metrics, monkeypatch
 ):

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import pytest
 
-from ssmd_core.clock import ReceiptClock, SystemClock
+from ssmd_core.clock import ReceiptClock, SystemClock, iso
 from ssmd_core.feed import Feed, Parsed
 from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
@@ -118,6 +118,29 @@ async def test_a_gap_is_fetched_while_the_socket_goes_on(hosting, venue, intake)
     (gap,), (told,) = intake.of("gap"), intake.of("repaired")
     assert (gap["from_ts"], gap["to_ts"]) == (told["from_ts"], told["to_ts"])
     assert len(venue.clients) == 1
+
+
+async def test_what_no_disk_took_is_fetched_while_the_session_lives(hosting, venue, intake):
+    async with hosting() as host:
+        batch = intake.batches[-1]
+        host.miss(batch.first_ts, batch.last_ts)
+        await until(lambda: intake.of("repaired"))
+    (told,) = intake.of("repaired")
+    assert (told["channel"], told["pages"]) == ("trades", 3)
+    assert told["from_ts"] <= iso(batch.first_ts)
+    assert told["to_ts"] == iso(batch.last_ts)
+    assert len(intake.of("session_opened")) == 1
+
+
+async def test_what_no_disk_took_is_fetched_while_the_venue_is_away(hosting, venue, intake):
+    async with hosting(trades=1_000_000_000) as host:
+        await until(lambda: intake.of("repaired"))
+        venue.refuse(503)
+        venue.cut()
+        await until(lambda: not host.connected())
+        host.miss(5_000_000_000, 6_000_000_000)
+        await until(lambda: len(intake.of("repaired")) == 2)
+    assert intake.of("repaired")[1]["to_ts"] == iso(6_000_000_000)
 
 
 async def test_a_failing_rest_is_never_an_outage(hosting, venue, intake, metrics):

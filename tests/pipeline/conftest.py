@@ -53,6 +53,8 @@ class Rig:
         self.transport = transport
         self.feed = feed or EchoFeed()
         self.held_back = []
+        self.carried = []
+        self.missed = []
         encoding = Encoding(encoder or EchoEncoder(), "toy", "c0ffee", self.metrics)
         self.pipeline = Pipeline(
             PipelineParts(
@@ -69,7 +71,8 @@ class Rig:
         self.pipeline.attach(
             pause=lambda: self.held_back.append(True),
             resume=lambda: self.held_back.append(False),
-            carry=lambda: self.held_back.append("carry"),
+            carry=lambda: self.carried.append(self.clock.wall_ns()),
+            miss=lambda from_ts, to_ts: self.missed.append((from_ts, to_ts)),
         )
 
     def deliver(self, *frames):

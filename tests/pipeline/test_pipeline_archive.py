@@ -23,6 +23,23 @@ async def test_frames_wait_in_memory_while_the_archive_refuses_and_go_first_afte
     assert rig.trades() == [b"1", b"2", b"3"]
     assert [e["event"] for e in rig.events()] == ["sink_failed", "sink_recovered"]
     assert rig.pipeline.lost == 0
+    assert rig.missed == []
+
+
+async def test_an_archive_that_is_back_is_told_which_sessions_are_open(rig, storage, monkeypatch):
+    rig = rig(storage)
+    storage.failing = "the directory is gone"
+    rig.deliver(b"1")
+    rig.pipeline.archiver.retry()
+    assert rig.carried == []
+    storage.failing = ""
+    rig.pipeline.archiver.retry()
+    assert len(rig.carried) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "sync", lambda: 1 / 0)
+        await rig.pipeline.durability.sync()
+    await rig.pipeline.durability.sync()
+    assert len(rig.carried) == 2
 
 
 async def test_past_the_bound_the_oldest_frames_are_dropped_and_declared(rig, storage):
@@ -39,6 +56,31 @@ async def test_past_the_bound_the_oldest_frames_are_dropped_and_declared(rig, st
     assert dropped["frames"] == 3
     assert dropped["from_ts"] < dropped["to_ts"]
     assert batches[0].first_ts < batches[3].first_ts
+    assert rig.missed == [(batches[0].first_ts, batches[2].last_ts)]
+
+
+async def test_frames_that_were_dropped_are_declared_before_all_that_waits_is_archived(
+    rig, storage, monkeypatch
+):
+    rig = rig(storage)
+    rig.pipeline.archiver._limit = 2 * (1000 + 64)
+    storage.failing = "ENOSPC"
+    for n in range(4):
+        rig.deliver(b"%d" % n * 1000)
+    storage.failing = ""
+    append = storage.append
+
+    def filling(batch):
+        append(batch)
+        storage.failing = "ENOSPC"
+
+    monkeypatch.setattr(storage, "append", filling)
+    rig.pipeline.archiver.retry()
+    assert rig.pipeline.archiver.held == 1
+    assert len(rig.missed) == 1
+    storage.failing = ""
+    rig.pipeline.ledger.flush()
+    assert [e["event"] for e in rig.events()] == ["sink_failed", "dropped"]
 
 
 async def test_a_spell_of_failing_syncs_stands_in_the_ledger_once(rig, storage, monkeypatch):
@@ -100,6 +142,22 @@ async def test_what_still_waits_at_the_end_is_lost_and_said_so(rig, storage):
     storage.failing = "EIO"
     rig.deliver(b"1", b"2")
     assert await rig.pipeline.finish() == 2
+
+
+async def test_what_the_stop_gave_up_is_told_apart_from_what_memory_could_not_hold(
+    rig, storage, monkeypatch
+):
+    rig = rig(storage)
+    rig.pipeline.archiver._limit = 2 * (1000 + 64)
+    monkeypatch.setattr(storage, "append", lambda batch: 1 / 0)
+    for n in range(5):
+        rig.deliver(b"%d" % n * 1000)
+    assert await rig.pipeline.finish() == 5
+    told = [e for e in rig.events() if e["event"] == "dropped"]
+    assert [e["frames"] for e in told] == [3, 2]
+    assert "longer than memory holds" in told[0]["reason"]
+    assert "until the stop" in told[1]["reason"]
+    assert told[0]["to_ts"] < told[1]["from_ts"]
 
 
 async def test_a_storage_that_breaks_its_word_costs_no_frame(rig, storage, monkeypatch):

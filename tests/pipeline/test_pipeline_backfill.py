@@ -213,6 +213,7 @@ async def test_what_a_repair_cut_short_will_fetch_again_is_remembered(rig, stora
     before.clock.advance(120)
     before.deliver(b"2")
 
+    storage.values["cursor"] = str(await storage.open()).encode()
     after = rig(storage, WindowTransport())
     after.clock.advance(3_600)
     covered = await after.pipeline.recover(await storage.open())
@@ -274,6 +275,7 @@ async def test_an_end_of_the_log_that_cannot_be_read_stops_no_start(rig, storage
     before = rig(storage)
     subscribe(before)
     before.deliver(b"1")
+    storage.values["cursor"] = str(await storage.open()).encode()
     after = rig(storage, WindowTransport())
     monkeypatch.setattr(storage, "read", lambda after, upto: 1 / 0)
     await after.pipeline.recover(await storage.open())

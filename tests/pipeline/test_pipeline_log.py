@@ -252,27 +252,6 @@ async def test_a_start_publishes_what_the_cursor_has_not_passed_with_the_same_id
     assert all(ids[m.payload] == m.msg_id for m in after.transport.taken if m.payload in ids)
 
 
-async def test_a_first_start_on_an_old_archive_publishes_nothing_old(rig, storage):
-    rig(storage).deliver(b"old")
-    after = rig(storage, WindowTransport())
-    after.clock.advance(60)
-    await after.pipeline.recover(await storage.open())
-    after.deliver(b"new")
-    assert after.trades() == [b"new"]
-
-
-async def test_a_cursor_beyond_the_archive_is_brought_back_to_its_end(rig, storage):
-    batch = rig(storage).deliver(b"old")
-    storage.values["cursor"] = str(batch.last_ts + 10**18).encode()
-    after = rig(storage, WindowTransport())
-    after.clock.advance(60)
-    await after.pipeline.recover(await storage.open())
-    new = after.deliver(b"new")
-    after.transport.acknowledge()
-    await after.pipeline.durability.save_place()
-    assert int(storage.values["cursor"]) == new.last_ts
-
-
 async def test_ledger_lines_outlast_an_overflow_and_go_first_after(rig, transport, monkeypatch):
     monkeypatch.setattr(publisher_module, "MEMORY_LIMIT_BYTES", 10 * 500)
     rig = rig(None, transport)

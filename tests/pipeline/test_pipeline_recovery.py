@@ -132,6 +132,29 @@ def test_a_repair_of_something_else_ends_no_hole(elsewhere):
     assert until(read(*AGAIN, elsewhere)) == {"trade": T + 5}
 
 
+def dropped(ts, from_ts, to_ts, sink="storage"):
+    told = {"sink": sink, "reason": "full", "from_ts": iso(from_ts), "to_ts": iso(to_ts)}
+    return line(ts, "dropped", None, None, **told)
+
+
+def test_frames_that_no_disk_took_are_a_hole_of_every_channel_until_it_is_repaired():
+    run = [opened(T), subscribed(T + 1), subscribed(T + 2, "book", 2), dropped(T + 9, T + 3, T + 5)]
+    assert until(read(*run)) == {"trade": T + 3, "book": T + 3}
+    run += [repair("repaired", from_ts=T + 2, to_ts=T + 6)]
+    assert until(read(*run)) == {"trade": T + 100, "book": T + 3}
+
+
+def test_frames_that_were_given_up_at_the_stop_are_a_hole_too():
+    run = [opened(T), subscribed(T + 1), closed(T + 8), dropped(T + 9, T + 3, T + 7)]
+    assert until(read(*run)) == {"trade": T + 3}
+
+
+@pytest.mark.parametrize("sink", ["transport", "ledger"])
+def test_what_another_sink_dropped_is_no_hole(sink):
+    run = [opened(T), subscribed(T + 1), dropped(T + 9, T + 3, T + 7, sink)]
+    assert until(read(*run)) == {"trade": T + 100}
+
+
 def test_missing_numbers_are_a_hole_until_they_are_repaired():
     lines = opened(T), subscribed(T + 1), gap(T + 9, "trade", T + 5, T + 8, first=3)
     assert until(read(*lines)) == {"trade": T + 5}

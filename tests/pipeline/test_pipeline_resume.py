@@ -5,6 +5,7 @@ import anyio.lowlevel
 import pytest
 
 from ssmd_core.clock import NS, iso
+from ssmd_core.errors import StorageFailed
 from ssmd_core.testing import until
 from ssmd_core.testing.fakes import WindowTransport
 
@@ -197,6 +198,130 @@ async def test_when_the_bus_cannot_tell_either_what_it_missed_is_declared(
     assert "archive only" in told[1]["reason"]
 
 
+# ── no cursor beside an archive that holds frames ────────────────────────────────
+
+
+async def without_cursor(rig, storage, held):
+    """Start over an archive whose cursor is gone."""
+    storage.values.pop("cursor", None)
+    after = rig(storage, WindowTransport())
+    after.transport.held = held
+    after.clock.advance(3_600)
+    await after.pipeline.recover(await storage.open())
+    return after
+
+
+async def test_without_a_cursor_the_place_is_found_on_the_bus(running, rig, storage):
+    frames = [b"%d" % n for n in range(20)]
+    taken = filled(rig, storage, *frames)
+    after = await without_cursor(rig, storage, taken[:14])
+    async with running(after):
+        await caught_up(after)
+        after.deliver(b"new")
+    assert after.trades() == [*frames[14:], b"new"]
+    told = after.events()
+    assert [e["event"] for e in told] == ["sink_failed", "sink_recovered"]
+    assert "no cursor" in told[0]["reason"]
+    assert told[1]["resumed_from"] == iso(taken[13].ts - 5 * NS)
+
+
+async def test_without_a_cursor_nothing_is_decided_before_the_bus_is_there(running, rig, storage):
+    taken = filled(rig, storage, b"1", b"2")
+    after = await without_cursor(rig, storage, taken[:1])
+    after.transport.online = False
+    async with running(after):
+        after.deliver(b"3")
+        await anyio.wait_all_tasks_blocked()
+        assert after.pipeline.catchup.seeking
+        assert after.pipeline.acknowledged_ts() is None
+        after.transport.online = True
+        await caught_up(after)
+    assert after.pipeline.catchup.seeking == ""
+    assert after.trades() == [b"2", b"3"]
+
+
+async def test_a_bus_that_holds_nothing_is_fed_from_here_on_and_the_ledger_says_so(
+    running, rig, storage
+):
+    first = filled(rig, storage, b"old")[0]
+    filled(rig, storage, b"older")
+    after = await without_cursor(rig, storage, [])
+    head_ts = storage.batches[-1].last_ts
+    async with running(after):
+        after.deliver(b"new")
+        await caught_up(after)
+        after.transport.acknowledge()
+        await after.pipeline.durability.save_place()
+    assert after.trades() == [b"new"]
+    assert kept(storage) == after.pipeline.head_ts
+    told = after.events()
+    assert [e["event"] for e in told] == ["sink_failed", "sink_recovered"]
+    assert told[1]["resumed_from"] == iso(head_ts)
+    assert told[1]["archive_from"] == iso(first.ts)
+    assert "ssmd replay" in told[1]["reason"]
+
+
+async def test_where_an_archive_begins_that_cannot_be_read_is_not_told(
+    running, rig, storage, monkeypatch
+):
+    filled(rig, storage, b"old")
+    after = await without_cursor(rig, storage, [])
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "read", unreadable)
+        async with running(after):
+            await until(lambda: not after.pipeline.catchup.seeking)
+    told = after.events()[-1]
+    assert "archive_from" not in told
+    assert "ssmd replay" in told["reason"]
+
+
+async def unreadable(after, upto):
+    raise StorageFailed("EIO")
+    yield
+
+
+async def test_without_a_cursor_a_bus_that_cannot_tell_is_asked_again_then_told_so(
+    running, rig, storage, monkeypatch
+):
+    filled(rig, storage, b"old")
+    after = await without_cursor(rig, storage, None)
+    asked = []
+    stored = after.transport.stored
+
+    async def counting(ts):
+        asked.append(ts)
+        return await stored(ts)
+
+    monkeypatch.setattr(after.transport, "stored", counting)
+    async with running(after):
+        after.deliver(b"new")
+        await caught_up(after)
+    assert asked[:5] == [None] * 5
+    assert after.trades() == [b"new"]
+    assert "archive only" in after.events()[-1]["reason"]
+
+
+async def test_a_bus_that_was_not_asked_yet_is_owed_what_came_since_it_was_added(
+    running, rig, storage
+):
+    filled(rig, storage, b"before")
+    added = await without_cursor(rig, storage, [])
+    added.transport.online = False
+    added.deliver(b"1")
+    assert await added.pipeline.finish() == 0
+    assert storage.released == 0
+    again = rig(storage, WindowTransport())
+    again.transport.held = []
+    again.clock.advance(7_200)
+    await again.pipeline.recover(await storage.open())
+    async with running(again):
+        await caught_up(again)
+        again.transport.acknowledge()
+        await again.pipeline.durability.save_place()
+    assert again.trades() == [b"1"]
+    assert kept(storage) == again.pipeline.head_ts
+
+
 async def test_while_nobody_knows_how_far_the_bus_came_no_cursor_is_kept(running, rig, storage):
     filled(rig, storage, b"old")
     after = await restarted(rig, storage, [], b"damaged")
@@ -278,16 +403,3 @@ async def test_a_first_run_that_is_killed_at_once_owes_the_bus_what_it_archived(
     async with running(second):
         await caught_up(second)
     assert second.trades() == [b"1", b"2"]
-
-
-async def test_a_bus_that_joins_an_archive_is_owed_nothing_of_before(running, rig, storage):
-    rig(storage).deliver(b"1")
-    first = rig(storage, WindowTransport(window=0))
-    first.clock.advance(1)
-    await first.pipeline.recover(await storage.open())
-    first.deliver(b"2")
-    second = rig(storage, WindowTransport())
-    await second.pipeline.recover(await storage.open())
-    async with running(second):
-        await caught_up(second)
-    assert second.trades() == [b"2"]

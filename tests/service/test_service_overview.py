@@ -173,6 +173,25 @@ async def test_an_archive_that_cannot_be_read_back_is_not_ready(storage, transpo
         tasks.cancel_scope.cancel()
 
 
+async def test_until_the_bus_says_how_far_it_came_a_lost_cursor_is_not_ready(storage, transport):
+    World(storage, transport).deliver(b"1")
+    world = World(storage, WindowTransport())
+    world.transport.held = []
+    world.clock.advance(60)
+    await world.pipeline.recover(await storage.open())
+    asking = "bus: the archive has frames and no cursor: the bus is asked how far it came"
+    assert (world.reasons(), world.degraded()) == ([asking], [])
+    world.transport.online = False
+    assert world.reasons()[0].startswith("bus: the bus is away; backlog:")
+    assert world.reasons()[1:] == [asking]
+    world.transport.online = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.pipeline.run, lambda: None)
+        await until(lambda: world.pipeline.publisher.behind_from is None)
+        tasks.cancel_scope.cancel()
+    assert world.reasons() == []
+
+
 def test_a_full_disk_is_not_ready_and_what_waits_is_named(storage, transport):
     world = World(storage, transport)
     storage.failing = "no space left on /data"
