@@ -122,7 +122,7 @@ class Run:
     async def living(self):
         last_ts = await self.storage.open()
         receipt = self.receipt = ReceiptClock(self.clock, last_ts)
-        connector = connector_id(self.storage)
+        connector = await connector_id(self.storage, last_ts)
         self.pipeline = Pipeline(
             PipelineParts(
                 feed=ToyFeed(),
@@ -134,7 +134,7 @@ class Run:
                 encoding=Encoding(NoEncoder(), "kalshi", connector, self.metrics),
             )
         )
-        self.pipeline.attach(pause=_nothing, resume=_nothing, carry=self.carry)
+        self.pipeline.attach(pause=_nothing, resume=_nothing, carry=self.carry, miss=_nothing)
         await self.pipeline.recover(last_ts)
         self.open_session()
         async with anyio.create_task_group() as tasks:
@@ -216,7 +216,7 @@ class Run:
         self.recorder.during_sync = lambda: call(*args)
 
 
-def _nothing():
+def _nothing(*_):
     pass
 
 

@@ -2,8 +2,8 @@
 
 The first argument is a folder. While it holds a file named after a call below, that call
 fails with the errno written in the file for every file under the archive, or with ``HANG``
-does not come back before the file is gone; ``clock`` holds seconds that are added to the
-wall clock.
+does not come back before the file is gone; a word behind it picks the paths that hold it.
+``clock`` holds seconds that are added to the wall clock.
 """
 
 import errno
@@ -21,11 +21,12 @@ def _failing(control, name, call, archive):
     switch = control / name
 
     def wrapped(first, *args, **kwargs):
-        if (fault := _said(switch)) and _is_ours(first, archive):
+        fault, _, part = _said(switch).partition(" ")
+        if fault and _is_ours(first, archive, part):
             if fault != _HANG:
                 number = getattr(errno, fault)
                 raise OSError(number, os.strerror(number))
-            while _said(switch) == _HANG:
+            while _said(switch).startswith(_HANG):
                 time.sleep(_POLL_SECONDS)
         return call(first, *args, **kwargs)
 
@@ -39,11 +40,11 @@ def _said(switch):
         return ""
 
 
-def _is_ours(target, archive):
+def _is_ours(target, archive, part):
     path = (
         Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else os.fspath(target)
     )
-    return str(path).startswith(archive)
+    return str(path).startswith(archive) and part in str(path)
 
 
 def _moved(control):
