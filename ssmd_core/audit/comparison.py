@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ssmd_core.audit.declared import Declared
@@ -17,12 +17,13 @@ from ssmd_core.feed import Parsed
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.plugins.registry import Registry
-from ssmd_core.records import Batch
+from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Encoder
 from ssmd_core.sink.bus import StoredMessage
 
 __all__ = ["BusTotals", "Comparison"]
 
+_FOREVER = 1 << 63
 _ORIGIN = "replay"
 """So that the encoding leaves nothing out: what was fetched twice is one id to us."""
 
@@ -35,11 +36,13 @@ class BusTotals:
     environment: str
     after: int
     upto: int
-    """Receipt times between which it compared: ``after < ts <= upto``."""
+    """Receipt times between which it compared. Of the first the bus may hold only a part."""
     stored: int
     """Messages that the bus holds of the feed, of any time."""
     expected: int
     """Distinct ids that the archive would publish."""
+    older: int
+    """Records received live, and ledger lines, of before the first message that the bus holds."""
     missing: Tally
     extra: Tally
     duplicates: Tally
@@ -69,9 +72,14 @@ class Comparison:
         self.feed = feed
         self.environment = environment
         self.holdings = holdings
+        if not holdings.begun:
+            # All of the archive is older than what it holds: nothing.
+            holdings.after = _FOREVER
         self.expected = 0
         self.behind = 0
         """Messages that the archive holds beyond what the bus is known to have taken."""
+        self.older_records = 0
+        self.older_lines = 0
         self._registry = registry
         self._default = connector
         self._connector = connector
@@ -87,9 +95,10 @@ class Comparison:
 
     def on_frames(self, batch: Batch, parsed: list[Parsed], session: Session | None) -> None:
         """Take a batch and what its frames say."""
-        if batch.last_ts < self.holdings.after:
-            return
         if session is not None and session.environment not in {"", self.environment}:
+            return
+        if batch.last_ts < self.holdings.after:
+            self._pass_over(batch, parsed)
             return
         connector = (session.connector if session else "") or self._default
         encoding = self._encoding(self.holdings.schema_at(batch.first_ts), connector)
@@ -101,12 +110,28 @@ class Comparison:
         """Take a ledger line, in order."""
         if event.word in {"session_opened", "session_carried"} and event.text("connector"):
             self._connector = event.text("connector")
-        if self._connector and event.ts >= self.holdings.after:
+        if event.ts < self.holdings.after:
+            self.older_lines += 1
+        elif self._connector:
             self._connectors.add(self._connector)
             self._expect(f"{self.feed}:{self._connector}:{event.ts}", event.ts)
 
+    def _pass_over(self, batch: Batch, parsed: list[Parsed]) -> None:
+        """Count what is older than all that the bus holds: encoding it would cost too much."""
+        if batch.stream is Stream.REST:
+            return  # much of it came live as well
+        encoder = (
+            self._encoder(self.holdings.schema_at(batch.first_ts)) if self.holdings.begun else None
+        )
+        for said in parsed:
+            for record in said.records:
+                self.older_records += encoder is None or record.kind in encoder.kinds
+
     def _expect(self, msg_id: str, ts: int) -> None:
         holdings = self.holdings
+        if ts < holdings.after:
+            self.older_records += 1
+            return
         compared = holdings.after < ts <= holdings.upto
         if not compared and ts > holdings.upto:
             self.behind += 1
@@ -114,7 +139,8 @@ class Comparison:
         if had & EXPECTED or not (compared or had & STORED):
             return
         holdings.table.add(msg_id, EXPECTED)
-        self.expected += compared
+        # Of the first frame it may have let go of some: what it holds is expected, no more.
+        self.expected += compared or ts == holdings.after
         if compared and not had & STORED:
             self._missing_ts.append(ts)
             self._missing.note(Example(msg_id, "", ts))
@@ -160,8 +186,8 @@ class Comparison:
             if writer not in others:
                 self._extra.note(Example(message.msg_id, message.subject, message.ts))
 
-    def judge(self, declared: Declared, findings: Findings, *, unread: bool) -> BusTotals:
-        """Tell what differs, and return what was counted.
+    def judge(self, declared: Declared, findings: Findings, *, unread: bool) -> BusTotals | None:
+        """Tell what differs, and return what was counted; None where nothing could be compared.
 
         Args:
             declared: what the ledger says of messages that were given up.
@@ -169,26 +195,16 @@ class Comparison:
             unread: no plugin could read some frames, so nobody knows what they would publish.
         """
         held, others = self.holdings, self._others()
+        if not held.begun:
+            findings.add(self._finding(Kind.BUS_UNCHECKED, self._nothing_live(), explained=True))
+            return None
         excused = sum(map(declared.excuses_message, self._missing_ts))
         left = self._missing.count - excused
         excused += min(left, declared.unsent_messages)
         if unread:
             self._problems["some frames could not be read"] = None
-        for problem in self._problems:
-            text = f"the bus is not wholly compared: {problem}"
-            findings.add(self._finding(Kind.BUS_UNCHECKED, text, explained=True))
-        if others:
-            text = f"other connectors publish there, too: {', '.join(sorted(others)[:3])}"
-            findings.add(self._finding(Kind.BUS_FOREIGN, text, explained=True))
-        if self.behind:
-            text = (
-                f"{counted(self.behind, 'message')} not compared: the bus is known to have taken "
-            )
-            text += f"the archive up to {iso(held.upto)}"
-            findings.add(self._finding(Kind.BUS_BEHIND, text, explained=True))
-        if excused:
-            text = f"{counted(excused, 'message')} missing, and declared as dropped"
-            findings.add(self._finding(Kind.BUS_DECLARED, text, explained=True))
+        for kind, text in self._notes(others, excused):
+            findings.add(self._finding(kind, text, explained=True))
         for kind, found, what, explained in (
             (Kind.BUS_MISSING, self._missing, "missing", excused == self._missing.count),
             (
@@ -210,11 +226,49 @@ class Comparison:
             upto=held.upto,
             stored=held.messages,
             expected=self.expected,
+            older=self.older_records + self.older_lines,
             missing=self._missing,
             extra=self._extra,
             duplicates=held.duplicates,
             disordered=held.disordered,
         )
+
+    def _notes(self, others: set[str], excused: int) -> Iterator[tuple[Kind, str]]:
+        """Yield what is on record, or was not compared."""
+        held = self.holdings
+        for problem in self._problems:
+            yield Kind.BUS_UNCHECKED, f"the bus is not wholly compared: {problem}"
+        if others:
+            text = f"other connectors publish there, too: {', '.join(sorted(others)[:3])}"
+            yield Kind.BUS_FOREIGN, text
+        if self.older_records or self.older_lines:
+            text = f"{self._older()} are older than the first message that the bus holds"
+            if held.first_place == 1:
+                text += ", and that is the first its stream ever took: it was made, or made anew, "
+                text += "after them"
+            yield Kind.BUS_OLDER, f"{text}: not compared"
+        if self.behind:
+            text = f"{counted(self.behind, 'message')} not compared: the bus is known to have "
+            yield Kind.BUS_BEHIND, text + f"taken the archive up to {iso(held.upto)}"
+        if excused:
+            text = f"{counted(excused, 'message')} missing, and declared as dropped"
+            yield Kind.BUS_DECLARED, text
+
+    def _older(self) -> str:
+        records, lines = self.older_records, self.older_lines
+        return f"{counted(records, 'record')} and {counted(lines, 'ledger line')} of the archive"
+
+    def _nothing_live(self) -> str:
+        held, name = self.holdings, self.feed
+        if self.environment:
+            name = f"{self.environment}.{self.feed}"
+        if not held.messages:
+            return f"the bus holds nothing of {name}: none of {self._older()}"
+        of_replay = held.replayed == held.messages
+        what = "replayed" if of_replay else "replayed, fetched or without their time"
+        text = f"the bus holds only messages of {name} that are {what}, {held.messages:,} of them: "
+        text += f"nothing to compare {self._older()} with"
+        return text + ("; `ssmd replay --diff` compares a replay" if of_replay else "")
 
     def _others(self) -> set[str]:
         """Return the ids of connectors that are not those of the archive."""

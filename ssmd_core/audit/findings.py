@@ -59,6 +59,8 @@ class Kind(enum.Enum):
     BUS_DISORDER = "bus_disorder"
     BUS_FOREIGN = "bus_foreign"
     """Another connector publishes there, too."""
+    BUS_OLDER = "bus_older"
+    """Archived before the first message that the bus still holds."""
     BUS_BEHIND = "bus_behind"
     BUS_UNCHECKED = "bus_unchecked"
 

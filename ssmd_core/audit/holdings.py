@@ -70,6 +70,10 @@ class Holdings:
         self.upto = upto
         self.table = IdTable()
         self.messages = 0
+        self.replayed = 0
+        """Of them, those that a replay published."""
+        self.first_place = 0
+        """Of the first message that is live or caught up."""
         self.last_ts = 0
         """The highest ``ts`` of a message that is live or caught up."""
         self.duplicates = Tally()
@@ -85,10 +89,10 @@ class Holdings:
         """Take the next messages."""
         table, last = self.table, self._last
         for message in messages:
-            _, subject, msg_id, ts, origin, schema, _ = message
+            place, subject, msg_id, ts, origin, schema, _ = message
             if origin in _IN_ORDER and ts:
                 if not self._begun:
-                    self._begun = True
+                    self._begun, self.first_place = True, place
                     self.after = max(self.after, ts)
                 if schema and (not self._schemas or self._schemas[-1][1] != schema):
                     self._schemas.append((ts, schema))
@@ -98,6 +102,7 @@ class Holdings:
                 elif self.after < ts <= self.upto:
                     self.disordered.note(_example(message))
                 self.last_ts = max(self.last_ts, ts)
+            self.replayed += origin == _REPLAY
             compared = self.after < ts <= self.upto
             flags = STORED if compared or not ts else STORED | LATE
             if table.add(msg_id, flags) & STORED and compared and origin != _REPLAY:

@@ -17,9 +17,9 @@ days         [{day, feed, sessions, frames, fetched, ledger_lines, unexplained,
 findings     [{kind, explained, day, feed, conn, channel, session, from, to, text}]
              the first 50 of a kind and day
 omitted      how many findings are counted above and not listed
-bus          [{feed, environment, after, upto, stored, expected, missing, extra,
+bus          [{feed, environment, after, upto, stored, expected, older, missing, extra,
                duplicates, disordered, examples: {missing: [{id, subject, ts}], …}}]
-             empty where no bus was asked for
+             empty where no bus was asked for, or it holds nothing live of the feed
 ```
 
 ``frames`` of a channel is null where no installed plugin reads them. ``sessions`` are those
@@ -135,6 +135,7 @@ def _bus(totals: BusTotals) -> dict[str, Any]:
         "upto": _time(totals.upto),
         "stored": totals.stored,
         "expected": totals.expected,
+        "older": totals.older,
         **{name: tally.count for name, tally in tallies.items()},
         "examples": {name: _examples(tally) for name, tally in tallies.items()},
     }

@@ -8,20 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 import anyio
 import typer
 
-from ssmd_core.audit.comparison import BusTotals, Comparison
-from ssmd_core.audit.findings import Finding, Findings, Kind, counted
+from ssmd_core.audit.comparison import BusTotals
+from ssmd_core.audit.findings import Finding, Findings, counted
 from ssmd_core.audit.parsers import Parsers
 from ssmd_core.audit.report import Report, report_json
-from ssmd_core.audit.scope import Scope
 from ssmd_core.audit.totals import DayTotals
 from ssmd_core.audit.verify import FeedAudit
 from ssmd_core.cli.archives import choose_feeds, choose_scopes, read_up_to
-from ssmd_core.cli.verify_bus import Bus, find_bus, name_extras, read_bus
-from ssmd_core.clock import day_of, iso
+from ssmd_core.cli.verify_bus import find_bus, name_extras, read_bus
+from ssmd_core.clock import iso
 from ssmd_core.plugins.index import PluginIndex
 from ssmd_core.plugins.registry import Registry
 from ssmd_core.service.archives import open_archive
-from ssmd_core.sink.archive import Archive
 
 __all__ = ["verify"]
 
@@ -53,35 +51,19 @@ def verify(
         parsers = Parsers(registry)
         for scope in choose_scopes(archive, feeds, date, upto):
             asked = found_bus if found_bus and found_bus.feed in {"", scope.feed} else None
-            comparison = _read_bus(asked, archive, scope, registry, findings) if asked else None
+            comparison = anyio.run(read_bus, asked, archive, scope, registry) if asked else None
             audit = FeedAudit(
                 archive, scope, parsers, findings, comparison, is_live=live[scope.feed]
             )
             days += audit.run()
             if asked and comparison:
-                if comparison.has_extras:
+                if comparison.holdings.begun and comparison.has_extras:
                     anyio.run(name_extras, asked, comparison)
-                compared.append(comparison.judge(audit.declared, findings, unread=audit.unread))
+                totals = comparison.judge(audit.declared, findings, unread=audit.unread)
+                compared += [] if totals is None else [totals]
         report = Report(place=archive.place, upto=upto, days=days, findings=findings, bus=compared)
     typer.echo(json.dumps(report_json(report)) if as_json else "\n".join(_told(report)))
     return int(findings.unexplained() > 0)
-
-
-def _read_bus(
-    bus: Bus, archive: Archive, scope: Scope, registry: Registry, findings: Findings
-) -> Comparison | None:
-    comparison = anyio.run(read_bus, bus, archive, scope, registry)
-    if comparison is None:
-        findings.add(
-            Finding(
-                kind=Kind.BUS_UNCHECKED,
-                explained=True,
-                day=day_of(scope.upto),
-                feed=scope.feed,
-                text=f"the bus holds nothing of {scope.feed}: nothing to compare",
-            )
-        )
-    return comparison
 
 
 # ── for people ───────────────────────────────────────────────────────────────────

@@ -91,10 +91,8 @@ def _from_url(url: str, registry: Registry, environ: Mapping[str, str]) -> Bus:
     return Bus(type=type_, config=section.validate(type_.config), environ=environ)
 
 
-async def read_bus(
-    bus: Bus, archive: Archive, scope: Scope, registry: Registry
-) -> Comparison | None:
-    """Read what the bus holds of a feed; None where it holds nothing of it.
+async def read_bus(bus: Bus, archive: Archive, scope: Scope, registry: Registry) -> Comparison:
+    """Read what the bus holds of a feed.
 
     Raises:
         UsageError: it holds several environments, and nothing says which is meant.
@@ -107,15 +105,12 @@ async def read_bus(
     async with bus.open() as reader:
         environment = bus.environment or _last_environment(archive, scope)
         environment = environment or await _only_environment(reader, scope.feed)
-        if not environment:
-            return None
         holdings = Holdings(scope.feed, after=scope.from_ts - 1, upto=upto)
-        async for messages in reader.messages(environment, scope.feed):
-            holdings.take(messages)
-    if cursor is None:
+        if environment:
+            async for messages in reader.messages(environment, scope.feed):
+                holdings.take(messages)
+    if holdings.begun and cursor is None:
         holdings.upto = min(holdings.upto, holdings.last_ts)
-    if not holdings.begun:
-        return None
     return Comparison(scope.feed, environment, holdings, registry, connector=connector)
 
 

@@ -61,7 +61,7 @@ def compare(audit):
         comparison = Comparison("plain", "prod", held, PlainSchemas(), connector=connector)
         outcome = audit(capture, bus=comparison, parsers=parsers)
         assert list(outcome.faults) == []
-        if comparison.has_extras:
+        if held.begun and comparison.has_extras:
             comparison.take_extras(stream.messages)
         findings = Findings()
         outcome.bus = comparison.judge(
@@ -86,7 +86,7 @@ def both(capture, stream):
 def test_a_bus_that_holds_the_archive_has_no_findings(compare, both):
     outcome = compare(*both)
     assert list(outcome.findings) == []
-    assert (outcome.bus.stored, outcome.bus.expected) == (6, 5)
+    assert (outcome.bus.stored, outcome.bus.expected) == (6, 6)
 
 
 def test_a_message_that_is_missing_is_a_fault_with_its_id(compare, both):
@@ -157,7 +157,7 @@ def test_what_was_fetched_may_stand_anywhere(compare, capture, stream):
     stream.line(capture.close())
     outcome = compare(capture, stream)
     assert list(outcome.findings) == []
-    assert outcome.bus.expected == 3
+    assert outcome.bus.expected == 4
 
 
 def test_a_trade_that_came_twice_is_expected_once(compare, capture, stream):
@@ -172,8 +172,50 @@ def test_what_the_stream_has_forgotten_is_not_missing(compare, both):
     capture, stream = both
     del stream.messages[:3]
     outcome = compare(capture, stream)
-    assert list(outcome.findings) == []
+    assert (outcome.faults, outcome.notes) == ([], ["bus_older"])
     assert outcome.bus.after == stream.messages[0].ts
+    assert (outcome.bus.expected, outcome.bus.older) == (3, 3)
+    text = outcome.text("bus_older")
+    assert text.startswith("2 records and 1 ledger line of the archive are older than the first")
+    assert "made anew" not in text
+
+
+def test_a_stream_that_was_made_anew_says_that_it_begins_behind_the_archive(compare, both):
+    capture, stream = both
+    del stream.messages[:3]
+    stream.messages = [m._replace(place=n) for n, m in enumerate(stream.messages, 1)]
+    outcome = compare(capture, stream)
+    assert outcome.faults == []
+    assert "the first its stream ever took" in outcome.text("bus_older")
+
+
+def test_of_a_frame_whose_first_record_is_forgotten_the_rest_is_expected(compare, capture, stream):
+    stream.line(capture.open(connector="me"))
+    ts = capture.frames({"trades": ["a", "b", "c"]})
+    stream.trade("b", ts)
+    stream.trade("c", ts)
+    stream.line(capture.close())
+    del stream.messages[:1]
+    outcome = compare(capture, stream)
+    assert outcome.faults == []
+    assert (outcome.bus.stored, outcome.bus.expected) == (3, 3)
+
+
+def test_a_bus_that_holds_nothing_says_of_how_much(compare, both):
+    capture, stream = both
+    stream.messages.clear()
+    outcome = compare(capture, stream)
+    assert (outcome.faults, outcome.notes, outcome.bus) == ([], ["bus_unchecked"], None)
+    text = "the bus holds nothing of prod.plain: none of 4 records and 2 ledger lines"
+    assert text in outcome.text("bus_unchecked")
+
+
+def test_a_bus_that_holds_only_a_replay_says_so(compare, both):
+    capture, stream = both
+    stream.messages = [m._replace(origin="replay") for m in stream.messages[1:5]]
+    outcome = compare(capture, stream)
+    assert (outcome.faults, outcome.bus) == ([], None)
+    assert "that are replayed, 4 of them" in outcome.text("bus_unchecked")
 
 
 def test_what_the_bus_has_not_taken_yet_is_told_and_no_fault(compare, both):
