@@ -14,8 +14,8 @@ _A_MINUTE = 60_000_000_000
 def can_be_repaired(feed: WebSocketFeed | Feed | None, channel: str) -> bool | None:
     """Ask the feed; None where it is not installed, or cannot tell without its settings.
 
-    False means that the latest message wins: it brings a reader up to date, and what was
-    said before it nobody repeats.
+    False means that nobody repeats what was said: the latest message, or a new snapshot,
+    brings a reader up to date, and what was said before it stays gone.
     """
     if not isinstance(feed, WebSocketFeed):
         return None

@@ -13,9 +13,9 @@ days     [{day, feed, channels: [{conn, channel, from, to, covered_seconds,
 ```
 
 ``from`` and ``to`` of a channel are when it was wanted that day. ``repair`` is "possible",
-"impossible" (the latest message wins: what was said before it nobody repeats), or null where
-no installed plugin tells. ``repaired`` of a hole is "whole", "part" or "none";
-``missing_seconds`` is what is neither covered nor repaired.
+"impossible" (nobody repeats what was said), or null where no installed plugin tells.
+``repaired`` of a hole is "whole", "part" or "none"; ``missing_seconds`` is what is neither
+covered nor repaired.
 """
 
 from __future__ import annotations

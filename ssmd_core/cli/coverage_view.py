@@ -138,6 +138,7 @@ def _holes(channel: ChannelDay, can_repair: bool | None) -> RenderableType | Non
         table.add_row(*map(Text, row))
     head = f"holes of {_name(channel)}"
     if can_repair is False:
-        head += ": nothing can be fetched afterwards, the latest message wins"
+        # Whether the latest message or a snapshot makes up for it, the ledger does not show.
+        head += ": nothing can be fetched afterwards, what was said meanwhile is gone"
     left = len(channel.holes) - _MOST_HOLES
     return Group(Text(head), table, *([Text(f"… and {left:,} shorter ones")] if left > 0 else []))
