@@ -12,6 +12,7 @@ from ssmd_sink_nats.cluster import Cluster, backoff_seconds, explain
 from ssmd_sink_nats.config import NatsConfig
 from ssmd_sink_nats.connection import Connection, Ending
 from ssmd_sink_nats.held import stored_above, stored_among
+from ssmd_sink_nats.outage import Outage
 from ssmd_sink_nats.protocol import Acks, Nack
 from ssmd_sink_nats.reading import Unreadable
 from ssmd_sink_nats.sender import Sender
@@ -56,8 +57,7 @@ class NatsTransport(Transport):
         )
         self._connection: Connection | None = None
         self._closed = False
-        self._fault = "not connected yet"
-        """Why the bus cannot be reached; empty while connected."""
+        self._outage = Outage("not connected yet")
         self._stream_fault = ""
         self._connected_at = 0.0
         self._attempt = 0
@@ -81,7 +81,7 @@ class NatsTransport(Transport):
                 seconds = _OPEN_SECONDS / len(self._cluster.candidates())
                 self._adopt(await self._cluster.connect(self, seconds=seconds))
         except OSError as error:
-            self._fault = explain(error)
+            self._outage.find(explain(error))
             self._sender.detach()
             return
         finding = await self._check_stream()
@@ -123,11 +123,12 @@ class NatsTransport(Transport):
 
     def connected(self) -> bool:
         """Say whether the bus takes messages, be it slowly."""
-        return not (self._fault or self._stream_fault or self._sender.refused)
+        return not (self._outage or self._stream_fault or self._sender.refused)
 
     def health(self) -> Health:
         """Say whether messages are taken and acknowledged, and where and why they are not."""
-        fault = self._fault or self._stream_fault or self._sender.fault
+        away = self._outage.told(str(self._cluster)) if self._outage else ""
+        fault = away or self._stream_fault or self._sender.fault
         if not fault:
             return Health(ok=True)
         told = fault if "://" in fault else f"bus at {self._cluster}: {fault}"
@@ -160,7 +161,7 @@ class NatsTransport(Transport):
         self._sender.close()
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._fault = "closed"
+            self._outage.find("closed")
             await connection.aclose()
 
     # ── what a connection tells; one that was left has no say ────────────────────
@@ -203,7 +204,7 @@ class NatsTransport(Transport):
             return
         self._connection = None
         self._cluster.learn(connection)
-        self._fault = f"{connection.server.url} is lost: {ending.reason}"
+        self._outage.find(f"{connection.server.url} is lost: {ending.reason}")
         self._sender.detach(ending.reason if ending.refused else "")
         if ending.refused:
             self._attempt = _SLOW_ATTEMPT
@@ -216,8 +217,11 @@ class NatsTransport(Transport):
     async def _reconnect(self) -> None:
         """Wait as long as failures so far ask, then try every server once."""
         if self._attempt:
-            await asyncio.sleep(backoff_seconds(self._attempt - 1, least=0.25, most=10.0))
+            seconds = backoff_seconds(self._attempt - 1, least=0.25, most=10.0)
+            self._outage.wait(seconds)
+            await asyncio.sleep(seconds)
         self._attempt += 1
+        self._outage.dial()
         try:
             connection = await self._cluster.connect(self, seconds=_DIAL_SECONDS)
             self._connection, self._connected_at = connection, _now()
@@ -225,9 +229,10 @@ class NatsTransport(Transport):
             if connection is self._connection:
                 self._adopt(connection, asked=asked)
         except (TransportUnusable, CredentialError) as error:
-            self._fault, self._attempt = str(error), _SLOW_ATTEMPT
+            self._outage.find(str(error))
+            self._attempt = _SLOW_ATTEMPT
         except OSError as error:
-            self._fault = explain(error)
+            self._outage.find(explain(error))
 
     async def _take_out_stored(self, connection: Connection) -> bool:
         """Take out of the window what the bus stored so long ago that it forgot the ids.
@@ -238,7 +243,7 @@ class NatsTransport(Transport):
         """
         doubt = self._sender.doubt(self._dedupe_seconds)
         while doubt is not None and connection is self._connection:
-            self._fault = "connected, and asking what it has stored already"
+            self._outage.find("connected, and asking what it has stored already")
             try:
                 stored = await stored_among(
                     connection, self._plan, doubt.numbers.keys(), doubt.age_seconds
@@ -270,7 +275,7 @@ class NatsTransport(Transport):
         """Make this the connection that is published on."""
         self._connection = connection
         self._connected_at = _now()
-        self._fault = ""
+        self._outage.find("")
         self._check_at = 0.0
         self._sender.attach(connection, asked=asked)
 
@@ -278,7 +283,7 @@ class NatsTransport(Transport):
         """Look whether a stream takes what is published, and act on what is found."""
         connection = self._connection
         if connection is None:
-            return Finding(Verdict.UNAVAILABLE, self._fault)
+            return Finding(Verdict.UNAVAILABLE, self._outage.fault)
         self._check_at = _now() + _STREAM_CHECK_SECONDS
         finding = await look(connection.request, self._plan, connection.server.url)
         if connection is self._connection:
