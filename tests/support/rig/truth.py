@@ -201,10 +201,13 @@ def _recount(books, session):
     }
     places = {}
     for line, frame in _frames(session.lines):
+        if frame.get("type") == "subscribed":
+            places.setdefault(frame["msg"]["sid"], (0, line.ts))
         if "seq" not in frame or "sid" not in frame:
             continue
         sid, number = frame["sid"], frame["seq"]
-        last, seen = places.get(sid, (0, None))
-        if number > last + 1 and seen is not None:
-            yield session.id, names[sid], last + 1, number - 1, seen, line.ts
+        last, seen = places.get(sid, (0, line.ts))
+        if number > last + 1:
+            # Of a subscription whose confirmation got lost only the id is known.
+            yield session.id, names.get(sid, str(sid)), last + 1, number - 1, seen, line.ts
         places[sid] = (number, line.ts)
