@@ -54,9 +54,17 @@ class SinkContext:
     warn: Callable[[str], None] = print
 
 
+def _ignore_loss(_frames: int, _from_ts: int, _to_ts: int, _reason: str) -> None:
+    """Leave it: nobody counts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageContext(SinkContext):
     """What a storage is given."""
+
+    on_lost: Callable[[int, int, int, str], None] = _ignore_loss
+    """To be called for live frames that were taken and are gone for certain: how many, the
+    receipt times of the first and the last of them, and why. The host declares them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +171,10 @@ class Storage(ABC):
     def health(self) -> Health:
         """Say whether appends succeed."""
         return Health(ok=True)
+
+    def degraded(self) -> Sequence[str]:
+        """Say what operators should know although frames are taken: one sentence each."""
+        return ()
 
     @abstractmethod
     async def aclose(self) -> None:
