@@ -92,8 +92,10 @@ class SessionBook:
                 session.connector = session.connector or event.text("connector")
                 session.plugin = session.plugin or event.text("plugin")
                 session.announced |= (event.time("opened") or 0) < self._from_ts
-                session.carried_ts = event.ts
                 session.channels = {k: str(v) for k, v in event.table("channels").items()}
+                if session.carried_ts:
+                    return  # carried again behind a failing disk: it was joined before
+                session.carried_ts = event.ts
                 session.carried = {
                     k: v for k, v in event.table("last").items() if isinstance(v, int)
                 }

@@ -200,6 +200,20 @@ def test_a_day_alone_goes_on_where_session_carried_says(capture, audit):
     assert "trade skips 3..3" in outcome.text("hole_undeclared")
 
 
+def test_a_day_alone_goes_on_where_the_first_session_carried_says(capture, audit):
+    capture.open()
+    capture.subscribed()
+    capture.numbered(1, 2)
+    capture.until(NEXT)
+    capture.carry(channels={"1": "trade"}, last={"1": 2})
+    capture.numbered(4)
+    capture.carry(channels={"1": "trade"}, last={"1": 4})
+    capture.numbered(5)
+    capture.close()
+    outcome = audit(capture, date=NEXT)
+    assert "trade skips 3..3" in outcome.text("hole_undeclared")
+
+
 def test_a_day_alone_that_goes_on_without_a_hole_has_none(capture, audit):
     capture.open()
     capture.subscribed()
