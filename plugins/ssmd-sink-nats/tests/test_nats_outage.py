@@ -54,6 +54,7 @@ def test_an_attempt_that_has_no_answer_is_told_before_what_the_last_one_found(ou
     outage.wait(2.0)
     seconds.now += 2
     outage.dial()
+    assert outage.told(SERVERS) == f"{REFUSED} (2 s ago, being tried again)"
     seconds.now += 4
     told = f"{SERVERS} gives a new connection no answer for 4 s; before that: {REFUSED}"
     assert outage.told(SERVERS) == told

@@ -52,7 +52,11 @@ class Outage:
             silent = f"{servers} gives a new connection no answer for {seconds:.0f} s"
             return f"{silent}; before that: {self.fault}"
         age = now - self._found_at
-        if self._next_at is not None and age >= _SHORT_SECONDS:
+        if age < _SHORT_SECONDS:
+            return self.fault
+        if self._dialing_since is not None:
+            return f"{self.fault} ({age:.0f} s ago, being tried again)"
+        if self._next_at is not None:
             left = max(0.0, self._next_at - now)
             return f"{self.fault} ({age:.0f} s ago, tried again in {left:.0f} s)"
         return self.fault
