@@ -28,7 +28,7 @@ def ids(messages):
     return [message.headers["Nats-Msg-Id"] for message in messages]
 
 
-@pytest.mark.parametrize("cursor", ["as it is", "damaged"])
+@pytest.mark.parametrize("cursor", ["as it is", "damaged", "gone"])
 async def test_after_a_kill_every_record_is_on_the_bus_once(
     program, archive, yaml, face, bus, cursor
 ):
@@ -40,6 +40,8 @@ async def test_after_a_kill_every_record_is_on_the_bus_once(
         await killed(run)
         if cursor == "damaged":
             (archive.path / ".kalshi.cursor").write_bytes(b"\x00")
+        if cursor == "gone":
+            (archive.path / ".kalshi.cursor").unlink()
         await run.start().ready()
         await run.counts("archived_total", 500)
         venue.silence()
@@ -53,4 +55,5 @@ async def test_after_a_kill_every_record_is_on_the_bus_once(
     assert (opened["environment"], opened["plugin"]) == ("prod", "ssmd-kalshi:kalshi")
     if cursor == "damaged":
         assert (archive.path / ".kalshi.cursor-damaged").read_bytes() == b"\x00"
+    if cursor != "as it is":
         assert archive.ledger("sink_recovered")
