@@ -44,5 +44,5 @@ async def test_trades_lost_behind_frames_that_were_read_late_are_brought_back(
         assert await run.stop() == 0, run.log()
     crashed = then == "is killed"
     books = await judge(run, archive, bus, venue, face, crashes=int(crashed))
-    assert len(causes(books)) == 1
+    assert 1 <= len(causes(books)) <= 1 + crashed
     assert books.events("repaired")

@@ -151,9 +151,10 @@ def _judge_verbatim(sessions, venue):
     clients = list(venue.clients)
     assert len(sessions) <= len(clients), "more sessions than the venue had clients"
     unmatched = list(clients)
-    # Connections that are dialled together come to the venue in any order.
+    # Connections that are dialled together come to the venue in any order. The longest ones
+    # choose first: what is short may be the beginning of several.
     in_order = len({session.conn for session in sessions}) <= 1
-    for session in sorted(sessions, key=lambda each: not each.lines and not in_order):
+    for session in sorted(sessions, key=lambda each: 0 if in_order else -len(each.lines)):
         kept = [line.data for line in session.lines]
         for place, client in enumerate(unmatched):
             if _is_subsequence(kept, client.sent):
