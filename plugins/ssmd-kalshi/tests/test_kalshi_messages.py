@@ -189,7 +189,9 @@ def test_a_number_that_no_record_can_carry_is_a_fault(field, value):
     assert fault("ticker", PRESENT_TICKER | {field: value})
 
 
-@pytest.mark.parametrize("form", [str, int, "{}.00".format, "{}.5".format], ids=["text", "int", "zeros", "half"])
+@pytest.mark.parametrize(
+    "form", [str, int, "{}.00".format, "{}.5".format], ids=["text", "int", "zeros", "half"]
+)
 @pytest.mark.parametrize("count", [2**64, 10**19 * 2, 10**23, 10**39])
 def test_totals_beyond_the_wire_form_are_kept_and_saturate_there(form, count):
     sizes = dict.fromkeys(("volume_fp", "open_interest_fp"), form(count))
