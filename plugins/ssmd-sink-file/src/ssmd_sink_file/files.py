@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
+    "FULL",
     "Identity",
     "describe",
     "identity_of",
@@ -18,6 +19,8 @@ __all__ = [
     "write_all",
 ]
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors of a disk without room for more."""
 _FILE_MODE = 0o640
 _DIRECTORY_MODE = 0o2750
 

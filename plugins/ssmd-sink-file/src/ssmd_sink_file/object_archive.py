@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 from pydantic import ValidationError
 
 from ssmd_core.errors import StorageFailed
-from ssmd_core.sink.archive import ArchiveFile, Content
+from ssmd_core.records import Batch
+from ssmd_core.sink.archive import ArchiveFile, Content, Damaged
 from ssmd_sink_file.archived import ArchivedFiles, RawBytes
 from ssmd_sink_file.object_config import ObjectConfig
 from ssmd_sink_file.snapshot import is_day
@@ -27,7 +28,7 @@ _RANGE_BYTES = 4 * 1024 * 1024
 _LISTERS = 8
 _VALUE_BYTES = 1024 * 1024
 _ENDPOINTS = ("FSSPEC_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_DAY, _FEED = "date=", "feed="
+_DAY, _FEED, _REST = "date=", "feed=", "rest"
 _FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME = re.compile(r"\d{19}-\d{19}((?:\.rest|\.coverage)?)\.jsonl(?:\.zst|\.gz)?")
 _CONTENTS = {"": Content.LIVE, ".rest": Content.REST, ".coverage": Content.LEDGER}
@@ -76,6 +77,21 @@ def _shown(url: str) -> str:
     return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{path}"
 
 
+def _without_ledger(files: Sequence[ArchiveFile]) -> Iterator[tuple[str, str]]:
+    """Yield the files of live frames beside which no ledger lies, and what it should be called.
+
+    A day without any ledger was not written by us. That of fetched frames may be called as the
+    live ones that they came with.
+    """
+    names = {file.name for file in files if file.content is Content.LEDGER}
+    for file in files if names else ():
+        if file.content is Content.LIVE:
+            folder, slash, name = file.name.rpartition("/")
+            ledger = f"{folder}{slash}{name.partition('.')[0]}.coverage.jsonl"
+            if ledger not in names:
+                yield file.name, ledger
+
+
 class _Reads(Store):
     """A store that objects are read from."""
 
@@ -122,6 +138,8 @@ class ObjectArchive(ArchivedFiles):
         """``day`` is the only one to be shown; None: all of them."""
         self._store = store
         self._only_day = day
+        self._bare: dict[str, str] = {}
+        """Files of live frames, and the names that their ledgers should have."""
 
     @property
     def place(self) -> str:
@@ -140,15 +158,25 @@ class ObjectArchive(ArchivedFiles):
         """Return the files of a day: of each content, in order of what stands in them."""
         folder = f"{_DAY}{day}/{_FEED}{feed}"
         with self._telling(folder):
+            names = [f"{folder}/{name}" for name in self._names(folder)]
+            if f"{folder}/{_REST}" in names:
+                names += [f"{folder}/{_REST}/{name}" for name in self._names(f"{folder}/{_REST}")]
             # Names begin with the first receipt time, all digits of it.
-            names = [(name, _NAME.fullmatch(name)) for name in self._names(folder)]
-            return [
-                ArchiveFile(
-                    name=f"{folder}/{name}", feed=feed, day=day, content=_CONTENTS[match[1]]
-                )
-                for name, match in names
+            found = [(name, _NAME.fullmatch(name.rpartition("/")[2])) for name in names]
+            files = [
+                ArchiveFile(name=name, feed=feed, day=day, content=_CONTENTS[match[1]])
+                for name, match in found
                 if match is not None
             ]
+        self._bare.update(_without_ledger(files))
+        return files
+
+    def frames(self, file: ArchiveFile) -> Iterator[Batch | Damaged]:
+        """Yield the frames of a LIVE or REST file, and first that its ledger is missing."""
+        ledger = self._bare.get(file.name)
+        if ledger is not None:
+            yield Damaged(ledger, 1, 1, "the ledger of the part is missing; each part has one")
+        yield from super().frames(file)
 
     def torn_bytes(self, feed: str, day: str) -> int:  # noqa: ARG002  the contract's
         """Return 0: only whole lines are uploaded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ssmd_core.errors import StorageFailed, StorageUnusable
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.compress import Compression
-from ssmd_sink_file.files import describe
+from ssmd_sink_file.files import FULL, describe
 from ssmd_sink_file.layout import Kind, Layout, LineWriter, one_line
 from ssmd_sink_file.layout import Part as Lines
 from ssmd_sink_file.leftovers import Leftovers, look
@@ -25,7 +25,7 @@ from ssmd_sink_file.object_config import ObjectConfig
 from ssmd_sink_file.open_parts import OpenPart, OpenParts, Refused
 from ssmd_sink_file.recovery import prepare
 from ssmd_sink_file.retention import free_bytes
-from ssmd_sink_file.segments import Segment, Ticket, flush, lines_at_risk
+from ssmd_sink_file.segments import Ticket, at_risk, flush, which_may_be_lost
 from ssmd_sink_file.shipping import Shipping
 from ssmd_sink_file.spool import OpenName, Spool, object_folder
 from ssmd_sink_file.spool_reader import SpoolReader
@@ -40,6 +40,7 @@ _LOCK_SECONDS = 30.0
 _LAST_SECONDS = 15.0
 """So long closing may take where nobody bounds it."""
 _MEASURE_SECONDS = 10.0
+_FRAMES_FIRST = (Kind.LIVE, Kind.REST, Kind.COVERAGE)
 _KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
@@ -93,6 +94,7 @@ class ObjectStorage(Storage):
             self._spool,
             self._state,
             compression=Compression(config.compression),
+            kept_bytes=config.part_bytes,
             on_torn=self._on_torn,
             wait_seconds=wait_seconds,
         )
@@ -128,7 +130,7 @@ class ObjectStorage(Storage):
         self._is_open = True
         self._parts.last_number = found.last_number
         self._last_ts = max(found.last_ts, uploaded_ts)
-        self._shipping.start(found.jobs)
+        self._shipping.start(found)
         return self._last_ts
 
     async def _look(self) -> Leftovers:
@@ -162,7 +164,7 @@ class ObjectStorage(Storage):
         kind = _KINDS[batch.stream]
         self._check_room(kind)
         lines = self._writer.parts(batch)
-        self._write(kind, lines, batch.first_ts)
+        self._write(kind, lines, batch.first_ts, count)
         self._last_ts = max(self._last_ts, batch.first_ts + count - 1)
         metrics = self._context.metrics
         metrics.archived += count
@@ -174,10 +176,11 @@ class ObjectStorage(Storage):
         self._write(Kind.COVERAGE, [Lines(day_of(ts), one_line(line) + b"\n")], ts)
         self._last_ts = max(self._last_ts, ts)
 
-    def _write(self, kind: Kind, lines: list[Lines], first_ts: int) -> None:
+    def _write(self, kind: Kind, lines: list[Lines], first_ts: int, count: int = 1) -> None:
         try:
-            self._parts.append(kind, lines, first_ts)
+            self._parts.append(kind, lines, first_ts, count)
         except Refused as refused:
+            self._shipping.is_scarce |= refused.error.errno in FULL
             fault = f"cannot append to {refused.path}: {describe(refused.error)}"
             self._append_faults[kind] = fault
             raise StorageFailed(fault) from refused.error
@@ -208,7 +211,7 @@ class ObjectStorage(Storage):
             await self._shipping.attend(today=day_of(self._wall_ns()))
             await self._measure()
         if faults:
-            raise StorageFailed(faults[0])
+            raise StorageFailed("; ".join(faults))
 
     async def _measure(self) -> None:
         """Say now and then how much room the spool has left."""
@@ -217,24 +220,54 @@ class ObjectStorage(Storage):
             self._measured = now
             free = await to_thread.run_sync(free_bytes, self.root)
             self._context.metrics.archive_free_bytes = free
+            await to_thread.run_sync(self._shipping.look_aside)
 
     async def _flush(self, retired: list[OpenPart]) -> list[str]:
-        segments = [
-            (part, segment)
+        dirty = [
+            (part, kind)
             for part in self._parts.all()
-            for segment in part.segments.values()
-            if segment.dirty
+            for kind in _FRAMES_FIRST
+            if kind in part.segments and part.segments[kind].dirty
         ]
-        if not segments and not self._sync_fault:
+        if not dirty and not self._sync_fault:
             return []
         faults: list[str] = []
         began = time.perf_counter()
-        for part, segment in segments:
-            fault = await _flush(segment, reopen=part not in retired)
+        for part, kind in dirty:
+            fault = await self._flush_one(part, kind, is_open=part not in retired)
             faults += [fault] if fault else []
         self._context.metrics.archive_sync.observe(time.perf_counter() - began)
-        self._sync_fault = faults[0] if faults else ""
+        self._sync_fault = "; ".join(faults)
         return faults
+
+    async def _flush_one(self, part: OpenPart, kind: Kind, *, is_open: bool) -> str:
+        """Make a file durable; return what went wrong.
+
+        What went with a file that somebody removed is told of: of a part that is closed
+        by whoever closes it.
+        """
+        segment = part.segments[kind]
+        ticket: Ticket | None = None
+        try:
+            ticket = segment.ticket()
+            await to_thread.run_sync(flush, ticket)
+        except OSError as error:
+            fault = f"{segment.path} may not be durable: {describe(error)}"
+            risk = None
+            if ticket is not None:
+                risk = await to_thread.run_sync(at_risk, ticket, segment.seen_bytes)
+            live = part.live if kind is Kind.LIVE and is_open else None
+            if risk is not None:
+                held = f"; it held {live.frames} frames" if live is not None else ""
+                fault += f"{held}; {which_may_be_lost(risk)}"
+            if risk is not None and risk.is_gone and live is not None:
+                self._shipping.lose(live)
+                part.forget_live()
+            if is_open:
+                segment.reopen()
+            return fault
+        segment.flushed(ticket)
+        return ""
 
     def release(self, upto: int) -> None:
         """Take note that catch-up will not read up to ``upto`` again: parts may go."""
@@ -245,6 +278,10 @@ class ObjectStorage(Storage):
         fault = next(iter(self._append_faults.values()), self._sync_fault)
         fault = fault or self._shipping.fault()
         return Health(ok=not fault, reason=fault)
+
+    def degraded(self) -> Sequence[str]:
+        """Say what hinders uploads, and what was set aside."""
+        return list(self._shipping.degraded())
 
     async def drain(self) -> None:
         """Close what is open and upload it, as far as the store takes it now.
@@ -322,25 +359,3 @@ class ObjectStorage(Storage):
     def save(self, name: str, value: bytes) -> None:
         """Replace such a value atomically."""
         self._state.save(name, value)
-
-
-async def _flush(segment: Segment, *, reopen: bool) -> str:
-    """Make a segment durable; return what went wrong."""
-    ticket: Ticket | None = None
-    try:
-        ticket = segment.ticket()
-        await to_thread.run_sync(flush, ticket)
-    except OSError as error:
-        lost = await _lost(segment, ticket) if ticket is not None else ""
-        if reopen:
-            segment.reopen()
-        return f"{segment.path} may not be durable: {describe(error)}{lost}"
-    segment.flushed(ticket)
-    return ""
-
-
-async def _lost(segment: Segment, ticket: Ticket) -> str:
-    lines = await to_thread.run_sync(lines_at_risk, ticket, segment.seen_bytes)
-    if lines is None:
-        return ""
-    return f"; lines appended since it was last seen there, which may be lost: {lines}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssmd_core.clock import NS
 from ssmd_sink_file.layout import Kind, Part
-from ssmd_sink_file.parts import Closed
+from ssmd_sink_file.parts import Closed, Span
 from ssmd_sink_file.segments import Segment
 from ssmd_sink_file.spool import OpenName, Spool
 
@@ -28,7 +28,16 @@ class Refused(Exception):
 class OpenPart:
     """A part that is appended to: a plain file for each kind of line."""
 
-    __slots__ = ("bytes", "day", "first_live_ts", "number", "segments", "since")
+    __slots__ = (
+        "bytes",
+        "day",
+        "first_live_ts",
+        "frames",
+        "last_live_ts",
+        "number",
+        "segments",
+        "since",
+    )
 
     def __init__(self, day: str, number: int, since: float) -> None:
         """``since`` is when it was begun, monotonic seconds."""
@@ -37,7 +46,28 @@ class OpenPart:
         self.since = since
         self.segments: dict[Kind, Segment] = {}
         self.bytes = 0
-        self.first_live_ts = 0
+        self.frames = 0
+        """How many live frames it holds."""
+        self.first_live_ts = self.last_live_ts = 0
+
+    @property
+    def live(self) -> Span | None:
+        """Its live frames, None where there are none."""
+        if not self.frames:
+            return None
+        return Span(self.frames, self.first_live_ts, self.last_live_ts)
+
+    def note(self, kind: Kind, first_ts: int, count: int, size: int) -> None:
+        """Take note of frames or lines that were appended."""
+        self.bytes += size
+        if kind is Kind.LIVE:
+            self.frames += count
+            self.first_live_ts = self.first_live_ts or first_ts
+            self.last_live_ts = first_ts + count - 1
+
+    def forget_live(self) -> None:
+        """Take note that the live frames so far are gone."""
+        self.frames = self.first_live_ts = self.last_live_ts = 0
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -46,9 +76,8 @@ class OpenPart:
 
     def closed(self) -> Closed:
         """Return what is known of it once nothing is appended any more."""
-        return Closed(
-            self.day, self.number, {kind: item.size for kind, item in self.segments.items()}
-        )
+        sizes = {kind: item.size for kind, item in self.segments.items()}
+        return Closed(self.day, self.number, sizes, self.live)
 
 
 class OpenParts:
@@ -75,28 +104,28 @@ class OpenParts:
         self.last_number = 0
         """The number of the last part begun."""
 
-    def append(self, kind: Kind, lines: list[Part], first_ts: int) -> None:
-        """Append the lines of one batch, whole or not at all.
+    def append(self, kind: Kind, lines: list[Part], first_ts: int, count: int = 1) -> None:
+        """Append the lines of one batch, ``count`` of them, whole or not at all.
 
         Raises:
             Refused: nothing was kept.
         """
         done: list[tuple[OpenPart, Segment, int]] = []
+        starts, end_ts = [first_ts], first_ts + count
         for entry in lines:
-            if done:  # the other side of midnight
-                first_ts = (first_ts // _DAY_NS + 1) * _DAY_NS
-            part = self._by_day.get(entry.day) or self._begin(entry.day, first_ts)
+            part = self._by_day.get(entry.day) or self._begin(entry.day, starts[-1])
             segment = part.segments.get(kind) or self._add(part, kind)
             try:
                 done.append((part, segment, segment.append(entry.data)))
             except OSError as error:
-                for earlier, kept, offset in done:
-                    earlier.bytes -= kept.size - offset
+                for _, kept, offset in done:
                     kept.cut_back(offset)
                 raise Refused(segment.path, error) from error
-            part.bytes += len(entry.data)
-            if kind is Kind.LIVE and not part.first_live_ts:
-                part.first_live_ts = first_ts
+            starts.append((starts[-1] // _DAY_NS + 1) * _DAY_NS)  # the other side of midnight
+        starts[-1] = end_ts
+        for place, (part, *_) in enumerate(done):
+            begin, until = starts[place : place + 2]
+            part.note(kind, begin, until - begin, len(lines[place].data))
         if part.bytes >= self._part_bytes or len(self._by_day) > 1:
             self._retire(part)
 
@@ -108,7 +137,9 @@ class OpenParts:
         """Close what was begun so long ago; 0 closes all."""
         now = self._monotonic()
         for part in list(self._by_day.values()):
-            if now - part.since >= seconds:
+            if seconds and not part.bytes:
+                part.since = now  # what could not be written yet would only leave empty files
+            elif now - part.since >= seconds:
                 self._close(part)
 
     def all(self) -> Iterator[OpenPart]:

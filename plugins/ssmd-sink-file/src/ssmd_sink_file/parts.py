@@ -9,23 +9,33 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from ssmd_core.sink.archive import Digest
 from ssmd_sink_file.bounds import Bounds, bounds_in, last_ts_in, reads_ts
 from ssmd_sink_file.compress import BrokenFrame, Compression, pack
-from ssmd_sink_file.files import open_file, sync_directory
+from ssmd_sink_file.files import FULL, open_file, sync_directory
 from ssmd_sink_file.layout import Kind, LineParser, ledger_ts
+from ssmd_sink_file.memory import HAS_MEMORY_FILES
 from ssmd_sink_file.spool import DRAFT, OpenName, PartName, Spool, lines_in
 from ssmd_sink_file.tail import repair_tail
 
-__all__ = ["Closed", "Left", "Part", "PartFile", "PartMaker"]
+__all__ = ["DAMAGED", "Closed", "Left", "Part", "PartFile", "PartMaker", "Span"]
 
 _BLOCK_BYTES = 1024 * 1024
-_DAMAGED = "damaged"
+DAMAGED = "damaged"
+"""The folder of what was set aside because it cannot be read."""
 _FRAMES = (Kind.REST, Kind.LIVE)
 _NAMING = (Kind.LIVE, Kind.REST, Kind.COVERAGE)
 """Whose times name the ledger lines of a part: those of the first of these that it has."""
+
+
+class Span(NamedTuple):
+    """Live frames that were appended one after the other."""
+
+    frames: int
+    first_ts: int
+    last_ts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,8 @@ class Closed:
     number: int
     sizes: Mapping[Kind, int] = field(default_factory=dict)
     """Ends of the last whole appends, where known; a failed write may have left more."""
+    live: Span | None = None
+    """Its live frames, where known."""
 
 
 class Left(NamedTuple):
@@ -49,6 +61,21 @@ class PartFile(NamedTuple):
 
     name: PartName
     digest: Digest
+    """Of the object."""
+    plain: OpenName | None = None
+    """Where its lines lie, while the disk has no room for them compressed: so they are then
+    on their way to the store."""
+    plain_bytes: int = 0
+
+    @property
+    def plain_name(self) -> PartName:
+        """What the lines are called once they are uploaded."""
+        return self.name._replace(compression=Compression.NONE)
+
+    @property
+    def bytes(self) -> int:
+        """Size of what lies in the spool."""
+        return self.digest.bytes if self.plain is None else self.plain_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +88,15 @@ class Part:
     """Receipt time of the last frame or ledger line in it."""
     damaged: tuple[str, ...] = ()
     """What was set aside because it cannot be read, one sentence each."""
+    gone: tuple[str, ...] = ()
+    """What somebody removed before it was closed, one sentence each."""
+    lost: Span | None = None
+    """The frames that were in it."""
 
     @property
     def bytes(self) -> int:
-        """Size of the files."""
-        return sum(file.digest.bytes for file in self.files)
+        """Size of what lies in the spool."""
+        return sum(file.bytes for file in self.files)
 
 
 class PartMaker:
@@ -94,23 +125,47 @@ class PartMaker:
     # ── closing ──────────────────────────────────────────────────────────────────
 
     def _close(self, closed: Closed) -> Part:
+        gone = self._gone(closed)
         damaged: list[str] = []
         bounds: dict[Kind, Bounds] = {}
         for kind in Kind:
             found = self._settle(OpenName(closed.day, closed.number, kind), closed, damaged)
             if found is not None:
                 bounds[kind] = found
+        lost = closed.live if gone else None
         if not bounds:
-            return Part(damaged=tuple(damaged))
-        frames = [self._compress(closed, kind, bounds[kind]) for kind in _FRAMES if kind in bounds]
+            return Part(damaged=tuple(damaged), gone=gone, lost=lost)
+        frames = self._pack(closed, bounds)
         ledger = self._name_ledger(closed, bounds)
-        # Live frames last: while they lie there, doing it all again names the ledger as before.
-        for kind in _FRAMES:
-            self._spool.path(OpenName(closed.day, closed.number, kind)).unlink(missing_ok=True)
         # The ledger may have got its name before a crash, and not be among the bounds.
         noted_ts = last_ts_in(self._spool.path(ledger.name), ledger.digest.bytes, ledger_ts)
         last_ts = max(noted_ts, *(found.last_ts for found in bounds.values()))
-        return Part((ledger, *frames), last_ts, tuple(damaged))
+        # Live frames last: while they lie there, doing it all again names the ledger as before.
+        for kind in _FRAMES:
+            if all(file.plain is None for file in frames):
+                self._spool.path(OpenName(closed.day, closed.number, kind)).unlink(missing_ok=True)
+        return Part((ledger, *frames), last_ts, tuple(damaged), gone, lost)
+
+    def _gone(self, closed: Closed) -> tuple[str, ...]:
+        """Say which files are not there any more, live frames first.
+
+        What was moved on in an earlier attempt is not among them: live frames are the last.
+        """
+        names = [OpenName(closed.day, closed.number, kind) for kind in _NAMING]
+        missing = [
+            name for name in names if closed.sizes.get(name.kind) and not self._is_there(name)
+        ]
+        if closed.live is None or names[0] not in missing:
+            return ()
+        frames = f", {closed.live.frames} frames"
+        return tuple(
+            f"{self._spool.path(name)} is gone before it was uploaded: "
+            f"{closed.sizes[name.kind]} bytes{frames if name.kind is Kind.LIVE else ''}"
+            for name in missing
+        )
+
+    def _is_there(self, name: OpenName) -> bool:
+        return self._spool.path(name).exists()
 
     def _settle(self, name: OpenName, closed: Closed, damaged: list[str]) -> Bounds | None:
         """Cut a file to whole lines, and tell its first and last receipt time."""
@@ -137,6 +192,22 @@ class PartMaker:
             path.unlink(missing_ok=True)
         return bounds
 
+    def _pack(self, closed: Closed, bounds: Mapping[Kind, Bounds]) -> list[PartFile]:
+        """Compress the frames of a part. Where the disk is full, they stay as they are.
+
+        Only what is uploaded makes room there, so that must not need any.
+        """
+        kinds = [kind for kind in _FRAMES if kind in bounds]
+        try:
+            return [self._compress(closed, kind, bounds[kind]) for kind in kinds]
+        except OSError as error:
+            if error.errno not in FULL or not HAS_MEMORY_FILES:
+                raise
+        for kind in kinds:
+            name = PartName(closed.day, *bounds[kind], kind, self._compression)
+            self._spool.path(name).unlink(missing_ok=True)
+        return [self._leave(closed, kind, bounds[kind]) for kind in kinds]
+
     def _compress(self, closed: Closed, kind: Kind, bounds: Bounds) -> PartFile:
         source = self._spool.path(OpenName(closed.day, closed.number, kind))
         name = PartName(closed.day, *bounds, kind, self._compression)
@@ -154,6 +225,16 @@ class PartMaker:
         draft.rename(target)
         sync_directory(target.parent)
         return PartFile(name, _digest(target, _count_lines(source)))
+
+    def _leave(self, closed: Closed, kind: Kind, bounds: Bounds) -> PartFile:
+        """Tell what the frames will be once they are compressed, and leave them as they are."""
+        plain = OpenName(closed.day, closed.number, kind)
+        source = self._spool.path(plain)
+        told = _Told()
+        pack(source, cast("BinaryIO", told), self._compression)
+        digest = Digest(_count_lines(source), told.bytes, told.sha256.hexdigest())
+        name = PartName(closed.day, *bounds, kind, self._compression)
+        return PartFile(name, digest, plain, source.stat().st_size)
 
     def _name_ledger(self, closed: Closed, bounds: Mapping[Kind, Bounds]) -> PartFile:
         """Name the ledger lines after the frames that they go with; none make an empty file."""
@@ -191,8 +272,21 @@ class PartMaker:
         return Part((PartFile(name, _digest(path, lines)),), max(last_ts, name.last_ts))
 
     def _set_aside(self, name: OpenName | PartName, why: str) -> str:
-        aside = self._spool.set_aside(name, _DAMAGED)
+        aside = self._spool.set_aside(name, DAMAGED)
         return f"{self._spool.path(name)} is damaged ({why}): moved to {aside}"
+
+
+class _Told:
+    """Takes what is written, and remembers nothing of it but size and hash."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: memoryview) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return len(data)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssmd_core.errors import StorageUnusable
 from ssmd_sink_file.compress import Compression
-from ssmd_sink_file.files import describe, make_directory, open_file
+from ssmd_sink_file.files import FULL, describe, make_directory, open_file
 from ssmd_sink_file.frames import packed_from_end
 from ssmd_sink_file.layout import DAY, Kind, Layout, LineParser, ledger_ts
 from ssmd_sink_file.mending import Settled, Told, settle
@@ -26,7 +26,6 @@ _SETTLED_DAYS = 8
 """A part that could not be closed for a week is closed by hand."""
 _LOOK_BACK_BYTES = 64 * 1024 * 1024
 """So far from the end of a file its last undamaged line is looked for."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -64,7 +63,7 @@ def prepare(
             os.close(fd)
             probe.unlink()
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             warn(f"no space in {root}: capture waits for it, {describe(error)}")
             return
         msg = (

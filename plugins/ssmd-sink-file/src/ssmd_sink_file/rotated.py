@@ -13,7 +13,7 @@ from ssmd_sink_file.layout import Kind, Layout
 from ssmd_sink_file.packing import Place
 from ssmd_sink_file.pieces import PACKED_KINDS, look
 
-__all__ = ["files_lying", "reported_files", "unreported"]
+__all__ = ["files_lying", "files_named", "reported_files", "unreported"]
 
 _WEEK = timedelta(days=7)
 
@@ -65,13 +65,14 @@ def reported_files(root: Path, layout: Layout, days: Iterable[str]) -> set[str]:
     for day in days:
         try:
             with (root / layout.file(day, Kind.COVERAGE)).open("rb") as ledger:
-                found.update(_named(ledger))
+                found.update(files_named(ledger))
         except FileNotFoundError:
             continue
     return found
 
 
-def _named(lines: Iterable[bytes]) -> Iterator[str]:
+def files_named(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the files that ``rotated`` lines among some lines of a ledger name."""
     for line in lines:
         if b'"rotated"' in line:
             try:

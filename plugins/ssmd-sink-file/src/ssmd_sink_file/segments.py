@@ -19,7 +19,7 @@ from ssmd_sink_file.files import (
 )
 from ssmd_sink_file.tail import repair_tail
 
-__all__ = ["Segment", "Ticket", "flush", "lines_at_risk"]
+__all__ = ["AtRisk", "Segment", "Ticket", "at_risk", "flush", "which_may_be_lost"]
 
 _CLOSED = -1
 _COUNTED_BYTES = 1024 * 1024
@@ -37,11 +37,21 @@ class Ticket(NamedTuple):
     is_new: bool
 
 
-def lines_at_risk(ticket: Ticket, seen_bytes: int) -> int | None:
-    """Count the lines that went with a file which its path no longer leads to.
+class AtRisk(NamedTuple):
+    """Lines that went with a file which its path no longer leads to."""
+
+    lines: int
+    first: bytes
+    last: bytes
+    is_gone: bool
+    """Nobody has the file under any name: what stood in it is lost."""
+
+
+def at_risk(ticket: Ticket, seen_bytes: int) -> AtRisk | None:
+    """Find the lines that went with a file, as the descriptor still tells. Runs in a thread.
 
     Those up to ``seen_bytes`` were there when it was last looked at: whoever removed the file
-    had them. None where it cannot be told. Runs in a thread.
+    had them. None where it cannot be told, or the file is there.
     """
     try:
         if identity_of(ticket.path.stat()) == ticket.identity:
@@ -49,16 +59,25 @@ def lines_at_risk(ticket: Ticket, seen_bytes: int) -> int | None:
     except OSError:
         pass
     lines, position = 0, seen_bytes
+    first, last = b"", b""
     try:
+        is_gone = not os.fstat(ticket.fd).st_nlink
         while position < ticket.size:
             block = os.pread(ticket.fd, min(_COUNTED_BYTES, ticket.size - position), position)
             if not block:
                 return None
             lines += block.count(b"\n")
             position += len(block)
+            first = first or block.partition(b"\n")[0]
+            last = (last + block)[-_COUNTED_BYTES:]
     except OSError:
         return None
-    return lines
+    return AtRisk(lines, first, last.removesuffix(b"\n").rpartition(b"\n")[2], is_gone)
+
+
+def which_may_be_lost(risk: AtRisk) -> str:
+    """Say how many lines went with a file."""
+    return f"lines appended since it was last seen there, which may be lost: {risk.lines}"
 
 
 def flush(ticket: Ticket) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,19 @@ from ssmd_core.errors import StorageFailed, StorageUnusable
 from ssmd_core.sink import StorageContext
 from ssmd_sink_file.compress import Compression
 from ssmd_sink_file.files import describe
+from ssmd_sink_file.kept import Kept
 from ssmd_sink_file.layout import Kind
+from ssmd_sink_file.leftovers import Leftovers
 from ssmd_sink_file.object_config import ObjectConfig
-from ssmd_sink_file.parts import Closed, Left, Part, PartFile, PartMaker
-from ssmd_sink_file.spool import OpenName, Spool, days_of, last_ts_of, object_folder
+from ssmd_sink_file.parts import DAMAGED, Closed, Left, Part, PartFile, PartMaker, Span
+from ssmd_sink_file.spool import (
+    OpenName,
+    Spool,
+    days_of,
+    last_ts_of,
+    object_folder,
+    rest_folder,
+)
 from ssmd_sink_file.state import State
 from ssmd_sink_file.store import Store, StoreFailed, StoreRefused
 from ssmd_sink_file.uploading import Uploaded, Uploader
@@ -35,6 +44,7 @@ _LOOKED_DAYS = 3
 """So many of the newest days in the store are looked at for the last receipt time."""
 _PLACE, _UPLOADED = "place", "uploaded"
 _CONFLICT = "conflict"
+_REMOVED = "removed from the spool by somebody before it was uploaded"
 
 
 class _Done(NamedTuple):
@@ -58,11 +68,15 @@ class Shipping:
         state: State,
         *,
         compression: Compression,
+        kept_bytes: int,
         on_torn: Callable[[Path, int], None],
         wait_seconds: Callable[[int], float],
     ) -> None:
+        """``kept_bytes`` is how much of uploaded frames may stay for the next start."""
         self.released_ts = 0
         """Catch-up will not read up to here again."""
+        self.is_scarce = False
+        """Somebody waits for room on the disk of the spool."""
         self._context = context
         self._spool = spool
         self._state = state
@@ -71,7 +85,10 @@ class Shipping:
         self._making: Worker[Closed | Left, Part] = Worker("ssmd-parts", maker.make, wait_seconds)
         self._uploading: Worker[Part, Uploaded] | None = None
         self._url = ""
-        self._kept_bytes = 0
+        self._kept = Kept(spool, kept_bytes)
+        self._reported: set[str] = set()
+        self._aside: dict[str, int] = {}
+        self._closed_bytes = 0
         self._done: list[_Done] = []
         self._told: Trouble | None = None
         self._removal_fault = ""
@@ -129,9 +146,10 @@ class Shipping:
         )
         return 0
 
-    def start(self, jobs: Iterable[Closed | Left]) -> None:
+    def start(self, found: Leftovers) -> None:
         """Begin to work, first at what an earlier run left."""
-        for job in jobs:
+        self._reported.update(found.reported)
+        for job in found.jobs:
             self._making.add(job)
         self._making.start()
         if self._uploading is not None:
@@ -149,7 +167,7 @@ class Shipping:
         if uploading is None:
             return
         for _, part in self._making.collect():
-            self._kept_bytes += part.bytes
+            self._closed_bytes += part.bytes
             self._tell_made(part)
             uploading.add(part)
         for part, uploaded in uploading.collect():
@@ -157,17 +175,20 @@ class Shipping:
             self._done.append(_Done(part, uploaded.conflicts))
         self._tell_trouble()
         due = [done for done in self._done if done.part.last_ts <= self.released_ts]
-        if due:
+        if due or self.is_scarce:
             await self._remove(due, today)
 
     def _tell_made(self, part: Part) -> None:
-        for sentence in part.damaged:
+        for sentence in (*part.damaged, *part.gone):
             self._fault(sentence)
+        if part.lost is not None:
+            self.lose(part.lost)
         for file in part.files:
-            if file.name.kind is not Kind.COVERAGE:
+            name = file.name.object_name(self._context.feed)
+            if file.name.kind is not Kind.COVERAGE and name not in self._reported:
                 self._context.report(
                     "rotated",
-                    file=file.name.object_name(self._context.feed),
+                    file=name,
                     lines=file.digest.lines,
                     bytes=file.digest.bytes,
                     sha256=file.digest.sha256,
@@ -182,6 +203,13 @@ class Shipping:
             )
         for sentence in uploaded.unreadable:
             self._fault(sentence)
+        for file in uploaded.lost:
+            if file.name.kind is Kind.LIVE:
+                self.lose(Span(file.digest.lines, file.name.first_ts, file.name.last_ts))
+
+    def lose(self, span: Span) -> None:
+        """Tell the host of frames that are in no file any more, nor in the store."""
+        self._context.on_lost(span.frames, span.first_ts, span.last_ts, _REMOVED)
 
     def _fault(self, reason: str) -> None:
         self._context.warn(reason)
@@ -212,33 +240,45 @@ class Shipping:
             self._removal_fault = fault
             return
         self._removal_fault = ""
-        self._kept_bytes -= sum(done.part.bytes for done in due)
+        self.is_scarce = False
+        self._closed_bytes -= sum(done.part.bytes for done in due)
         self._done = [done for done in self._done if done not in due]
 
     def _leave(self, due: list[_Done], today: str) -> None:
-        """Take parts out of the spool, in a thread; where receipt time goes on is kept first."""
-        last_ts = max(done.part.last_ts for done in due)
-        kept = self._state.load(_UPLOADED)
-        if kept is None or not kept.isdigit() or int(kept) < last_ts:
-            self._state.save(_UPLOADED, b"%d" % last_ts)
-        for part, conflicts in due:
-            for file in part.files:
-                with contextlib.suppress(FileNotFoundError):  # done before a failure of this
-                    if file in conflicts:
-                        self._spool.set_aside(file.name, _CONFLICT)
-                    else:
-                        self._spool.path(file.name).unlink()
+        """Take parts out of what waits, in a thread; where receipt time goes on is kept first."""
+        last_ts = max((done.part.last_ts for done in due), default=0)
+        is_saved = self._save(last_ts)
+        files = [(file, file in conflicts) for part, conflicts in due for file in part.files]
+        # Ledgers last: while frames wait, doing it all again names their ledger as before.
+        for file, is_conflict in sorted(files, key=_is_ledger):
+            with contextlib.suppress(FileNotFoundError):  # done before a failure of this
+                if is_conflict:
+                    self._spool.set_aside(file.plain or file.name, _CONFLICT)
+                else:
+                    self._kept.take(file)
         for day in {file.name.day for done in due for file in done.part.files}:
             if day < today:
                 with contextlib.suppress(OSError):  # not empty yet
                     (self._spool.base / day).rmdir()
+        scarce = self.is_scarce or not is_saved
+        self._kept.trim(scarce=scarce, least=0 if scarce and is_saved else 1)
+
+    def _save(self, last_ts: int) -> bool:
+        """Keep where receipt time goes on; without room for it, the name of a kept part tells."""
+        kept = self._state.load(_UPLOADED)
+        if kept is None or not kept.isdigit() or int(kept) < last_ts:
+            try:
+                self._state.save(_UPLOADED, b"%d" % last_ts)
+            except StorageFailed:
+                return False
+        return True
 
     # ── how it stands ────────────────────────────────────────────────────────────
 
     @property
     def bytes(self) -> int:
         """Size of what is closed and still in the spool."""
-        return self._kept_bytes + sum(
+        return self._closed_bytes + sum(
             sum(job.sizes.values()) for job in self._making.pending if isinstance(job, Closed)
         )
 
@@ -259,6 +299,19 @@ class Shipping:
             return ""
         seconds = time.monotonic() - trouble.since
         return f"{trouble.reason}; for {seconds:.0f} s now; {self.backlog()}"
+
+    def degraded(self) -> Iterator[str]:
+        """Say what operators should know although frames are taken: at once, not in a minute."""
+        trouble = self._trouble()
+        if trouble is not None:
+            yield f"{trouble.reason}; {self.backlog()}"
+        for why, count in self._aside.items():
+            if count:
+                yield f"{count} files are set aside in {self._spool.base / why}; see the log"
+
+    def look_aside(self) -> None:
+        """Count what was set aside. Runs in a thread."""
+        self._aside = {why: self._spool.count_aside(why) for why in (_CONFLICT, DAMAGED)}
 
     def readable(self, name: OpenName) -> int | None:
         """Return how far a file that is being closed holds whole appends, where that is known."""
@@ -289,10 +342,17 @@ class Shipping:
         self._making.join()
 
 
+def _is_ledger(entry: tuple[PartFile, bool]) -> bool:
+    return entry[0].name.kind is Kind.COVERAGE
+
+
 def _last_ts(store: Store, feed: str) -> int:
     """Return the last receipt time in the store, as the names of a feed's newest days tell it."""
     for day in days_of(store.folders())[:_LOOKED_DAYS]:
-        with contextlib.suppress(FileNotFoundError):
-            if last_ts := last_ts_of(store.names(object_folder(day, feed))):
-                return last_ts
+        names: list[str] = []
+        for folder in (object_folder(day, feed), rest_folder(day, feed)):
+            with contextlib.suppress(FileNotFoundError):
+                names += store.names(folder)
+        if last_ts := last_ts_of(names):
+            return last_ts
     return 0

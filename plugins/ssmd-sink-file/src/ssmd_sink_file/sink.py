@@ -17,13 +17,13 @@ from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.config import LocalConfig
 from ssmd_sink_file.files import Identity, describe
-from ssmd_sink_file.layout import Kind, Layout, LineWriter, Part, one_line
+from ssmd_sink_file.layout import Kind, Layout, LineParser, LineWriter, Part, one_line
 from ssmd_sink_file.lock import Lock, acquire
 from ssmd_sink_file.mending import Told
 from ssmd_sink_file.pieces import PACKED_KINDS, look
 from ssmd_sink_file.reader import Reader
 from ssmd_sink_file.recovery import prepare, recover
-from ssmd_sink_file.segments import Segment, Ticket, flush, lines_at_risk
+from ssmd_sink_file.segments import AtRisk, Segment, Ticket, at_risk, flush, which_may_be_lost
 from ssmd_sink_file.state import State
 from ssmd_sink_file.upkeep import Upkeep
 
@@ -32,6 +32,7 @@ __all__ = ["LocalStorage"]
 _LOCK_SECONDS = 30.0
 _LAST_WORK_SECONDS = 5.0
 """So long a stop may go on closing parts and reading finished files; the next start goes on."""
+_REMOVED = "the file that they stood in was removed by somebody"
 _KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
@@ -221,12 +222,13 @@ class LocalStorage(Storage):
             await self._close_parts(self._upkeep.is_due)
             await self._upkeep.work()
         if faults:
-            raise StorageFailed(faults[0])
+            raise StorageFailed("; ".join(faults))
 
     async def _flush(self, finished: list[Segment], current: list[Segment]) -> list[str]:
         faults: list[str] = []
         began = time.perf_counter()
-        for segment in (*filter(_is_dirty, finished), *current):
+        segments = (*filter(_is_dirty, finished), *current)
+        for segment in sorted(segments, key=lambda s: s.name.endswith(Kind.COVERAGE.value)):
             ticket = None
             try:
                 ticket = segment.ticket()
@@ -239,7 +241,7 @@ class LocalStorage(Storage):
             else:
                 segment.flushed(ticket)
         self._context.metrics.archive_sync.observe(time.perf_counter() - began)
-        self._sync_fault = faults[0] if faults else ""
+        self._sync_fault = "; ".join(faults)
         self.sync_failures += bool(faults)
         return faults
 
@@ -247,14 +249,27 @@ class LocalStorage(Storage):
         """Say what went with a file that somebody removed; forget what was compressed beside it."""
         if ticket is None:
             return ""
-        lines = await to_thread.run_sync(lines_at_risk, ticket, segment.seen_bytes)
-        if lines is None:
+        risk = await to_thread.run_sync(at_risk, ticket, segment.seen_bytes)
+        if risk is None:
             return ""
+        await self._forget_packed(segment.day)
+        # Frames came meanwhile, and went to the file that is gone.
+        risk = at_risk(ticket._replace(size=segment.size), segment.seen_bytes) or risk
+        if segment.name == self._layout.file(segment.day, Kind.LIVE) and risk.is_gone:
+            self._lose(risk)
+        return f"; {which_may_be_lost(risk)}"
+
+    def _lose(self, risk: AtRisk) -> None:
+        parser = LineParser(self._context.feed)
+        first_ts, last_ts = parser.whole_ts(risk.first), parser.whole_ts(risk.last)
+        if risk.lines and first_ts is not None and last_ts is not None:
+            self._context.on_lost(risk.lines, first_ts, last_ts, _REMOVED)
+
+    async def _forget_packed(self, day: str) -> None:
         for kind in PACKED_KINDS:
-            lying = await to_thread.run_sync(look, self.root, self._layout, segment.day, kind)
+            lying = await to_thread.run_sync(look, self.root, self._layout, day, kind)
             if not lying._replace(tail=False):
-                self._before.pop(self._layout.file(segment.day, kind), None)
-        return f"; lines appended since it was last seen there, which may be lost: {lines}"
+                self._before.pop(self._layout.file(day, kind), None)
 
     async def _close_parts(self, is_due: Callable[[tuple[str, Kind], int], bool]) -> None:
         for kind in PACKED_KINDS:

@@ -21,6 +21,7 @@ __all__ = [
     "last_ts_of",
     "lines_in",
     "object_folder",
+    "rest_folder",
 ]
 
 DRAFT = ".tmp"
@@ -29,6 +30,9 @@ DRAFT = ".tmp"
 _OPEN = re.compile(r"(\d{19})(\.jsonl|\.rest\.jsonl|\.coverage\.jsonl)")
 _PART = re.compile(r"(\d{19})-(\d{19})(\.jsonl|\.rest\.jsonl|\.coverage\.jsonl)(\.zst|\.gz)?")
 _FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)")
+_REST_FOLDER = "rest"
+"""Beside live frames: what asks for the files of a partition gets nothing else."""
+_KEPT_LEDGER, _KEPT_FRAMES = "kept/ledger", "kept/frames"
 
 
 class OpenName(NamedTuple):
@@ -62,12 +66,18 @@ class PartName(NamedTuple):
 
     def object_name(self, feed: str) -> str:
         """Return the name relative to the place of all objects."""
-        return f"{object_folder(self.day, feed)}/{self.file.partition('/')[2]}"
+        folder = (rest_folder if self.kind is Kind.REST else object_folder)(self.day, feed)
+        return f"{folder}/{self.file.partition('/')[2]}"
 
 
 def object_folder(day: str, feed: str) -> str:
     """Return the partition that holds the objects of a feed and day."""
     return f"date={day}/feed={feed}"
+
+
+def rest_folder(day: str, feed: str) -> str:
+    """Return the folder that holds what came over REST."""
+    return f"{object_folder(day, feed)}/{_REST_FOLDER}"
 
 
 def last_ts_of(names: list[str]) -> int:
@@ -90,6 +100,18 @@ class Spool:
         """Return where a file lies."""
         return self.base / name.file
 
+    def kept_path(self, name: PartName) -> Path:
+        """Return where a file lies that is kept for the next start although it is uploaded."""
+        folder = _KEPT_LEDGER if name.kind is Kind.COVERAGE else _KEPT_FRAMES
+        return self.base / folder / name.file
+
+    def lying(self, name: OpenName | PartName) -> Path:
+        """Return where a file lies now: among what waits, or where it is kept."""
+        path = self.path(name)
+        if isinstance(name, PartName) and not path.exists():
+            return self.kept_path(name)
+        return path
+
     def torn(self, day: str) -> str:
         """Return where partial lines of a day are kept, relative to the base."""
         return f"{day}/torn"
@@ -102,41 +124,65 @@ class Spool:
         sync_directory(aside.parent)
         return aside
 
+    def count_aside(self, why: str) -> int:
+        """Return how many files were moved aside for a reason and still lie there."""
+        return sum(1 for _ in _listed(self.base / why))
+
+    def keep(self, lies: OpenName | PartName, name: PartName) -> None:
+        """Move a file that is uploaded to where no start takes it for one that is not."""
+        kept = self.kept_path(name)
+        make_directory(kept.parent)
+        self.path(lies).rename(kept)
+
+    def kept(self, *, ledger: bool) -> list[PartName]:
+        """Return what is kept of the ledger, or of frames, in order."""
+        listed = _listed(self.base / (_KEPT_LEDGER if ledger else _KEPT_FRAMES))
+        names = filter(None, (_part_name(*entry) for entry in listed))
+        return sorted(names, key=lambda name: (name.day, name.first_ts, name.file))
+
     def files(self) -> tuple[list[OpenName], list[PartName]]:
         """Return the plain files and the closed ones, in order; anything else is not ours.
 
         A file is renamed while it is closed, and a listing taken meanwhile may miss it, so
         two that agree are taken.
         """
-        listed = sorted(self._listed())
-        while (again := sorted(self._listed())) != listed:
+        listed = sorted(_listed(self.base))
+        while (again := sorted(_listed(self.base))) != listed:
             listed = again
         opened: list[OpenName] = []
         closed: list[PartName] = []
         for day, file in listed:
             if found := _OPEN.fullmatch(file):
                 opened.append(OpenName(day, int(found[1]), Kind(found[2])))
-            elif found := _PART.fullmatch(file):
-                times = int(found[1]), int(found[2])
-                closed.append(PartName(day, *times, Kind(found[3]), Compression.of(file)))
+            elif name := _part_name(day, file):
+                closed.append(name)
         return opened, closed
 
     def drafts(self) -> list[Path]:
         """Return what a crash left half written."""
-        listed = [self.base / day / file for day, file in self._listed() if file.endswith(DRAFT)]
-        return [path for path in listed if _PART.fullmatch(path.name.removesuffix(DRAFT))]
+        listed = [self.base / day / file for day, file in _listed(self.base)]
+        drafts = [path for path in listed if path.name.endswith(DRAFT)]
+        return [path for path in drafts if _PART.fullmatch(path.name.removesuffix(DRAFT))]
 
-    def _listed(self) -> Iterator[tuple[str, str]]:
+
+def _part_name(day: str, file: str) -> PartName | None:
+    found = _PART.fullmatch(file)
+    if found is None:
+        return None
+    return PartName(day, int(found[1]), int(found[2]), Kind(found[3]), Compression.of(file))
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, str]]:
+    try:
+        days = [entry for entry in folder.iterdir() if DAY.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return
+    for day in days:
         try:
-            days = [entry for entry in self.base.iterdir() if DAY.fullmatch(entry.name)]
-        except FileNotFoundError:
-            return
-        for day in days:
-            try:
-                for entry in day.iterdir():
-                    yield day.name, entry.name
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            for entry in day.iterdir():
+                yield day.name, entry.name
+        except (FileNotFoundError, NotADirectoryError):
+            continue
 
 
 def lines_in(

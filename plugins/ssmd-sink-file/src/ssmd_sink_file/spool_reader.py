@@ -110,7 +110,8 @@ class SpoolReader:
     def _days(self, wanted: Range) -> Iterator[list[Note]]:
         """Yield the ledger lines of each day.
 
-        Parts of a day may overlap in them: a line can wait for a full disk longer than frames.
+        Parts of a day may overlap in them: a line can wait for a full disk longer than frames,
+        and stands in two files while some become one.
         """
         days = {name.day for name in self._files(Kind.COVERAGE)}
         if wanted.upto <= wanted.after:
@@ -130,18 +131,22 @@ class SpoolReader:
                     continue
                 break
             if notes:
-                yield sorted(notes)
+                yield sorted(set(notes))
 
     def _files(self, kind: Kind) -> list[OpenName | PartName]:
-        """Return the files of a stream in order: of a day, what was closed comes first."""
-        opened, closed = self._spool.files()
-        names: list[OpenName | PartName] = [*closed, *opened]
+        """Return the files of a stream in order: of a day, what was closed comes first.
+
+        What is kept is listed last: a file is moved there, and so it is met here or there.
+        """
+        opened, waiting = self._spool.files()
+        closed = {*waiting, *self._spool.kept(ledger=kind is Kind.COVERAGE)}
+        names: list[OpenName | PartName] = [*sorted(closed, key=_place), *opened]
         return sorted((n for n in names if n.kind is kind), key=lambda n: n.day)
 
     def _lines(
         self, name: OpenName | PartName, wanted: Range, parser: Parser[TimedT]
     ) -> Iterator[list[TimedT]]:
-        path = self._spool.path(name)
+        path = self._spool.lying(name)
         compression, start, end = Compression.NONE, 0, None
         if isinstance(name, PartName):
             compression = name.compression
@@ -171,6 +176,10 @@ def _start(path: Path, end: int | None, after: int, parser: Parser[TimedT]) -> i
         return find_start(fd, size if end is None else end, after, parser)
     finally:
         os.close(fd)
+
+
+def _place(name: PartName) -> tuple[int, int]:
+    return name.first_ts, name.last_ts
 
 
 def _may_hold(name: OpenName | PartName, wanted: Range) -> bool:

@@ -133,6 +133,14 @@ class Store:
         found: list[str] = self._call("ls", self._path(folder), detail=False)
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
+    def has(self, name: str) -> bool:
+        """Say whether there is an object of that name.
+
+        Raises:
+            StoreFailed: it cannot be told now.
+        """
+        return bool(self._call("exists", self._path(name)))
+
     def put(self, local: Path, name: str) -> Put:
         """Make an object of a local file, unless there is one of that name.
 

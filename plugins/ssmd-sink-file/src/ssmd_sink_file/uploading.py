@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
+from ssmd_sink_file.compress import pack
 from ssmd_sink_file.files import describe
+from ssmd_sink_file.memory import memory_file
 from ssmd_sink_file.parts import Part, PartFile
 from ssmd_sink_file.spool import Spool
 from ssmd_sink_file.store import Put, Store, StoreFailed
@@ -19,6 +22,8 @@ class Uploaded(NamedTuple):
     """Files in whose place the store holds another object."""
     unreadable: tuple[str, ...] = ()
     """Files that are gone or cannot be read, one sentence each."""
+    lost: tuple[PartFile, ...] = ()
+    """Those that are gone, and not in the store either."""
 
 
 class Uploader:
@@ -37,15 +42,41 @@ class Uploader:
         """
         conflicts: list[PartFile] = []
         unreadable: list[str] = []
+        lost: list[PartFile] = []
         for file in part.files:
-            path, name = self._spool.path(file.name), file.name.object_name(self._feed)
+            name = file.name.object_name(self._feed)
+            path = self._spool.path(file.plain or file.name)
             try:
-                put = self._store.put(path, name)
+                put = self._put(file, path, name)
             except OSError as error:
-                unreadable.append(f"cannot upload {path}: {describe(error)}")
+                is_gone = isinstance(error, FileNotFoundError)
+                if is_gone and self._has(name):
+                    continue
+                unreadable.append(
+                    f"cannot upload {path}: {describe(error)}, {file.digest.lines} lines"
+                )
+                lost += [file] if is_gone else []
                 continue
-            except StoreFailed as error:
-                raise StoreFailed(f"cannot upload to {self._store.url}/{name}: {error}") from error
             if put is Put.DIFFERENT:
                 conflicts.append(file)
-        return Uploaded(tuple(conflicts), tuple(unreadable))
+        return Uploaded(tuple(conflicts), tuple(unreadable), tuple(lost))
+
+    def _put(self, file: PartFile, path: Path, name: str) -> Put:
+        try:
+            if file.plain is None:
+                return self._store.put(path, name)
+            # One part at a time, and no larger than its object.
+            with memory_file() as (out, packed):
+                pack(path, out, file.name.compression)
+                return self._store.put(packed, name)
+        except StoreFailed as error:
+            raise self._failed(name, error) from error
+
+    def _has(self, name: str) -> bool:
+        try:
+            return self._store.has(name)
+        except StoreFailed as error:
+            raise self._failed(name, error) from error
+
+    def _failed(self, name: str, error: StoreFailed) -> StoreFailed:
+        return type(error)(f"cannot upload to {self._store.url}/{name}: {error}")

@@ -303,10 +303,22 @@ def s3_archive(bucket: Bucket, spool: Path, told: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def files(spool: Path) -> Callable[[], list[str]]:
-    """Tell what lies in the spool of the feed, the days' folders apart."""
+    """Tell what waits in the spool of the feed, the days' folders apart."""
 
     def list_files() -> list[str]:
         base = spool / "kalshi"
+        names = (str(path.relative_to(base)) for path in base.rglob("*") if path.is_file())
+        return sorted(name for name in names if not name.startswith("kept/"))
+
+    return list_files
+
+
+@pytest.fixture
+def kept(spool: Path) -> Callable[[], list[str]]:
+    """Tell which uploaded files lie in the spool of the feed for the next start."""
+
+    def list_files() -> list[str]:
+        base = spool / "kalshi" / "kept"
         return sorted(str(path.relative_to(base)) for path in base.rglob("*") if path.is_file())
 
     return list_files

@@ -98,6 +98,7 @@ class Run:
             self.spool,
             state,
             compression=Compression.ZSTD,
+            kept_bytes=1,
             on_torn=lambda *_: None,
             wait_seconds=lambda _: 0.0,
         )
@@ -108,9 +109,14 @@ class Run:
             assert (uploaded.conflicts, uploaded.unreadable) == ((), ())
             if part.files:
                 shipping._leave([_Done(part, ())], TOMORROW)
+        shipping._kept.trim()  # as the next part does
 
     def left(self) -> list[str]:
-        return [path.name for path in self.spool.base.rglob("*") if path.is_file()]
+        return [path.name for path in (self.spool.base / DAY).rglob("*") if path.is_file()]
+
+    def kept(self) -> dict[str, bytes]:
+        folder = self.spool.base / "kept"
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 KINDS = [
@@ -142,7 +148,7 @@ def test_a_crash_at_any_change_ends_in_the_same_objects(run_at, fuse, kinds):
     whole.write(kinds)
     fuse.happened = 0
     whole.go_on()
-    changes, expected = fuse.happened, outcome(whole)
+    changes, expected, kept = fuse.happened, outcome(whole), whole.kept()
     assert len(expected) == len({*kinds} | {Kind.COVERAGE})
     for point in range(changes):
         run = run_at(f"point{point}")
@@ -154,6 +160,7 @@ def test_a_crash_at_any_change_ends_in_the_same_objects(run_at, fuse, kinds):
         run.go_on()
         assert outcome(run) == expected, f"after {point} changes"
         assert [name for name in run.left() if name != "torn"] == []
+        assert run.kept() == kept
 
 
 def test_a_crash_while_mending_a_crash_ends_in_the_same_objects(run_at, fuse):
