@@ -4,6 +4,7 @@ It reads files, ledger and stream with code of its own, so that a fault of the p
 cannot hide in its own reader.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -31,7 +32,10 @@ class Line(NamedTuple):
     ts: int
     conn: int
     data: bytes
+    """The frame as it came."""
     file: str
+    raw: bool = False
+    """It was no valid JSON, and stands encoded."""
 
 
 class Session(NamedTuple):
@@ -88,7 +92,9 @@ class Books:
         assert match, f"{file}: not a line of an archive: {line[:200]!r}"
         ts = nanoseconds(match[1].decode())
         assert file[:10] == match[1][:10].decode(), f"{file} holds a frame of another day"
-        return Line(ts, int(match[3] or 0), match[5], file)
+        raw = match[4] == b"raw"
+        data = base64.b64decode(match[5].strip(b'"')) if raw else match[5]
+        return Line(ts, int(match[3] or 0), data, file, raw=raw)
 
     def events(self, *names):
         return [each for each in self.ledger if each["event"] in names]
@@ -180,10 +186,7 @@ def expected_ids(books, kinds=("trade", "ticker")):
     connector = (books.path / f".{books.feed}.connector").read_text().strip()
     seen, found = set(), []
     for line in books.lines:
-        try:
-            body = json.loads(line.data)
-        except ValueError:
-            continue
+        body = None if line.raw else json.loads(line.data)
         if not isinstance(body, dict) or body.get("type") not in kinds:
             continue
         message = body.get("msg", {})

@@ -96,7 +96,7 @@ def live_trades(books):
 def _frames(lines):
     """Yield each line with the message that it holds; not what is no message, and kept raw."""
     for line in lines:
-        frame = json.loads(line.data)
+        frame = None if line.raw else json.loads(line.data)
         if isinstance(frame, dict):
             yield line, frame
 
