@@ -14,7 +14,7 @@ from ssmd_kalshi.venue import market_names
 pytestmark = pytest.mark.anyio
 
 soak = [pytest.mark.soak, pytest.mark.timeout(1_800)]
-LENGTHS = [(1, 6), pytest.param((2, 40), marks=soak), pytest.param((3, 40), marks=soak)]
+LENGTHS = [(249, 6), pytest.param((2, 40), marks=soak), pytest.param((3, 40), marks=soak)]
 LIMIT_BYTES = 128 * 1024 * 1024
 MARKETS = 6
 CHANNELS = ("ticker", "trade", "orderbook_delta")
