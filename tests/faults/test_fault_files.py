@@ -83,7 +83,7 @@ def old(made, tmp_path, program, yaml):
 
 async def go_on(old, face, frames=500):
     """Go on with an archive, receive and publish something, and stop."""
-    async with LoopbackVenue(live_recording(2_000), face) as venue:
+    async with LoopbackVenue(live_recording(2_000, seed=2), face) as venue:
         old.write(venue)
         await old.run.start().ready()
         await old.run.counts("archived_total", frames)
@@ -255,7 +255,7 @@ async def test_an_archive_that_may_not_be_read_delays_the_bus_and_not_the_captur
     it = await old()
     it.run.on_faulty_ground(it.archive.path)
     it.bus.kill()
-    async with LoopbackVenue(live_recording(2_000), face) as venue:
+    async with LoopbackVenue(live_recording(2_000, seed=2), face) as venue:
         it.write(venue)
         it.run.start()
         await it.run.says("bus: ")
@@ -280,7 +280,7 @@ async def test_a_start_that_may_not_write_to_its_files_says_which_before_anythin
     it = await old()
     it.run.on_faulty_ground(it.archive.path)
     it.run.fault("open", "EACCES kalshi.jsonl")
-    async with LoopbackVenue(live_recording(2_000), face) as venue:
+    async with LoopbackVenue(live_recording(2_000, seed=2), face) as venue:
         it.write(venue)
         it.run.start()
         assert await it.run.wait() == 2
