@@ -32,6 +32,8 @@ class Told:
 
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    lost: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """Frames that are gone, receipt times of the first and the last, and why."""
     metrics: Metrics = field(default_factory=Metrics)
 
     def report(self, event: str, **fields: Any) -> None:
@@ -45,6 +47,7 @@ class Told:
             report=self.report,
             environ={},
             warn=self.warnings.append,
+            on_lost=lambda *loss: self.lost.append(loss),
         )
 
 

@@ -289,6 +289,34 @@ async def test_a_directory_removed_under_us_is_declared_and_made_anew(storage, r
     assert (root / ".kalshi.lock").exists(), "the lock is taken anew with the directory"
 
 
+async def test_every_file_that_was_removed_is_named_and_the_frames_in_it_are_declared(
+    storage, root, told, batch, noon
+):
+    storage.note(noon, b'{"ts":"2026-11-22T12:00:00.000000000+00:00"}')
+    storage.append(batch(b"1", b"2"))
+    await storage.sync()
+    shutil.rmtree(root)
+    storage.append(batch(b"3", b"4", at=5))
+    storage.append(batch(b"5", at=9))
+    with pytest.raises(StorageFailed) as failed:
+        await storage.sync()
+    frames, ledger = str(failed.value).split("; /")
+    assert "kalshi.jsonl may not be durable" in frames
+    assert frames.endswith("may be lost: 3")
+    assert "kalshi.coverage.jsonl may not be durable" in ledger
+    assert [loss[:3] for loss in told.lost] == [(3, noon + 5, noon + 9)]
+
+
+async def test_of_frames_in_a_file_that_was_moved_away_nobody_says_that_they_are_lost(
+    storage, root, told, batch
+):
+    storage.append(batch(b"1"))
+    root.rename(root.with_name("elsewhere"))
+    with pytest.raises(StorageFailed, match="may be lost: 1"):
+        await storage.sync()
+    assert told.lost == []
+
+
 async def test_a_quiet_feed_is_well_again_without_a_frame(storage, root, batch, monkeypatch):
     storage.append(batch(b"1"))
     storage.append(batch(b"2", at=DAY_NS))

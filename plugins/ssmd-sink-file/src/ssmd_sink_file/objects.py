@@ -23,6 +23,7 @@ from ssmd_sink_file.leftovers import Leftovers, look
 from ssmd_sink_file.lock import Lock, acquire
 from ssmd_sink_file.object_config import ObjectConfig
 from ssmd_sink_file.open_parts import OpenPart, OpenParts, Refused
+from ssmd_sink_file.parts import Span
 from ssmd_sink_file.recovery import prepare
 from ssmd_sink_file.retention import free_bytes
 from ssmd_sink_file.segments import Ticket, at_risk, flush, which_may_be_lost
@@ -223,24 +224,30 @@ class ObjectStorage(Storage):
             await to_thread.run_sync(self._shipping.look_aside)
 
     async def _flush(self, retired: list[OpenPart]) -> list[str]:
-        dirty = [
+        files = [
             (part, kind)
             for part in self._parts.all()
             for kind in _FRAMES_FIRST
-            if kind in part.segments and part.segments[kind].dirty
+            if kind in part.segments and (part not in retired or part.segments[kind].dirty)
         ]
-        if not dirty and not self._sync_fault:
+        if not self._sync_fault and not any(part.segments[kind].dirty for part, kind in files):
             return []
         faults: list[str] = []
+        lost: list[Span] = []
         began = time.perf_counter()
-        for part, kind in dirty:
-            fault = await self._flush_one(part, kind, is_open=part not in retired)
+        for part, kind in files:
+            fault = await self._flush_one(part, kind, lost, is_open=part not in retired)
             faults += [fault] if fault else []
         self._context.metrics.archive_sync.observe(time.perf_counter() - began)
         self._sync_fault = "; ".join(faults)
+        # Last: what is told of it must not go to a ledger that was removed as well.
+        for span in lost:
+            self._shipping.lose(span)
         return faults
 
-    async def _flush_one(self, part: OpenPart, kind: Kind, *, is_open: bool) -> str:
+    async def _flush_one(
+        self, part: OpenPart, kind: Kind, lost: list[Span], *, is_open: bool
+    ) -> str:
         """Make a file durable; return what went wrong.
 
         What went with a file that somebody removed is told of: of a part that is closed
@@ -261,7 +268,7 @@ class ObjectStorage(Storage):
                 held = f"; it held {live.frames} frames" if live is not None else ""
                 fault += f"{held}; {which_may_be_lost(risk)}"
             if risk is not None and risk.is_gone and live is not None:
-                self._shipping.lose(live)
+                lost.append(live)
                 part.forget_live()
             if is_open:
                 segment.reopen()

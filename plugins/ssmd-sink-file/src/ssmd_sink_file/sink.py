@@ -226,6 +226,7 @@ class LocalStorage(Storage):
 
     async def _flush(self, finished: list[Segment], current: list[Segment]) -> list[str]:
         faults: list[str] = []
+        lost: list[AtRisk] = []
         began = time.perf_counter()
         segments = (*filter(_is_dirty, finished), *current)
         for segment in sorted(segments, key=lambda s: s.name.endswith(Kind.COVERAGE.value)):
@@ -234,7 +235,7 @@ class LocalStorage(Storage):
                 ticket = segment.ticket()
                 await to_thread.run_sync(flush, ticket)
             except OSError as error:
-                risk = await self._risk(segment, ticket)
+                risk = await self._risk(segment, ticket, lost)
                 faults.append(f"{segment.path} may not be durable: {describe(error)}{risk}")
                 if segment in current:
                     segment.reopen()
@@ -243,33 +244,33 @@ class LocalStorage(Storage):
         self._context.metrics.archive_sync.observe(time.perf_counter() - began)
         self._sync_fault = "; ".join(faults)
         self.sync_failures += bool(faults)
+        # Last: what is told of it must not go to a ledger that was removed as well.
+        self._lose(lost)
         return faults
 
-    async def _risk(self, segment: Segment, ticket: Ticket | None) -> str:
+    async def _risk(self, segment: Segment, ticket: Ticket | None, lost: list[AtRisk]) -> str:
         """Say what went with a file that somebody removed; forget what was compressed beside it."""
         if ticket is None:
             return ""
         risk = await to_thread.run_sync(at_risk, ticket, segment.seen_bytes)
         if risk is None:
             return ""
-        await self._forget_packed(segment.day)
+        for kind in PACKED_KINDS:
+            lying = await to_thread.run_sync(look, self.root, self._layout, segment.day, kind)
+            if not lying._replace(tail=False):
+                self._before.pop(self._layout.file(segment.day, kind), None)
         # Frames came meanwhile, and went to the file that is gone.
         risk = at_risk(ticket._replace(size=segment.size), segment.seen_bytes) or risk
         if segment.name == self._layout.file(segment.day, Kind.LIVE) and risk.is_gone:
-            self._lose(risk)
+            lost.append(risk)
         return f"; {which_may_be_lost(risk)}"
 
-    def _lose(self, risk: AtRisk) -> None:
+    def _lose(self, lost: list[AtRisk]) -> None:
         parser = LineParser(self._context.feed)
-        first_ts, last_ts = parser.whole_ts(risk.first), parser.whole_ts(risk.last)
-        if risk.lines and first_ts is not None and last_ts is not None:
-            self._context.on_lost(risk.lines, first_ts, last_ts, _REMOVED)
-
-    async def _forget_packed(self, day: str) -> None:
-        for kind in PACKED_KINDS:
-            lying = await to_thread.run_sync(look, self.root, self._layout, day, kind)
-            if not lying._replace(tail=False):
-                self._before.pop(self._layout.file(day, kind), None)
+        for lines, *ends, _ in lost:
+            first_ts, last_ts = map(parser.whole_ts, ends)
+            if lines and first_ts is not None and last_ts is not None:
+                self._context.on_lost(lines, first_ts, last_ts, _REMOVED)
 
     async def _close_parts(self, is_due: Callable[[tuple[str, Kind], int], bool]) -> None:
         for kind in PACKED_KINDS:
