@@ -59,7 +59,8 @@ class Archiver:
         self.head_ts = 0
         """Receipt time of the last frame in the archive."""
         self.lost = 0
-        """Frames dropped from memory: not archived, and not acknowledged by the bus then."""
+        """Frames dropped from memory: not archived, and not acknowledged by the bus then. And
+        those that the archive took and somebody removed."""
         self._dropped_from = 0
         self._dropped_to = 0
         self._dropped = 0
@@ -119,6 +120,20 @@ class Archiver:
         while self._held:
             self._drop_oldest()
         self._declare_dropped(_STOPPED)
+
+    def lose(self, frames: int, from_ts: int, to_ts: int, reason: str) -> None:
+        """Declare frames that the archive took, and that are gone from it."""
+        self.lost += frames
+        self._metrics.dropped.add("archive_removed", frames)
+        self._report(
+            "dropped",
+            sink="storage",
+            reason=reason,
+            frames=frames,
+            from_ts=iso(from_ts),
+            to_ts=iso(to_ts),
+        )
+        self._miss(from_ts, to_ts)
 
     def note_sync(self, failure: str = "") -> None:
         """Tell of a sync: each spell of failures stands in the ledger once."""

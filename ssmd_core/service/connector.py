@@ -77,6 +77,7 @@ class Connector:
             report=self._report,
             on_room=self._on_room,
             on_rejected=self._on_rejected,
+            on_lost=self._on_lost,
         )
         self._pulse = Pulse(self._clock)
         self._stop = Stop(
@@ -143,7 +144,8 @@ class Connector:
             fault = await self._close()
         if fault is not None:
             raise fault
-        return self._say_farewell(lost)
+        # Closing the archive may find that somebody removed what it held.
+        return self._say_farewell(max(lost, self._pipeline.lost))
 
     async def _start(self, stopping: anyio.Event) -> None:
         failure: SsmdError | None = None
@@ -325,6 +327,10 @@ class Connector:
     def _on_rejected(self, message: Message, reason: str) -> None:
         if self._pipeline is not None:
             self._pipeline.on_rejected(message, reason)
+
+    def _on_lost(self, frames: int, from_ts: int, to_ts: int, reason: str) -> None:
+        if self._pipeline is not None and self._pipeline.archiver is not None:
+            self._pipeline.archiver.lose(frames, from_ts, to_ts, reason)
 
     def _report(self, event: str, **fields: Any) -> None:
         if self._pipeline is not None:

@@ -94,6 +94,7 @@ def _bus_reasons(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
 def _strains(parts: Parts, pipeline: Pipeline) -> Iterator[str]:
     if pipeline.pressure is not None and (why := pipeline.pressure.paused):
         yield f"reading is paused: {why}"
+    yield from (f"archive: {why}" for why in _degraded(parts.storage))
     publisher = pipeline.publisher
     if publisher is None or pipeline.bus is None or not pipeline.bus.health().ok:
         return
@@ -141,6 +142,14 @@ def _fault(storage: Storage) -> str:
     except Exception as error:  # noqa: BLE001  see above
         return f"the storage's `health` raised {error!r}"
     return "" if health.ok else health.reason
+
+
+def _degraded(storage: Storage | None) -> list[str]:
+    """Return what the storage wants operators to know, and what a stranger's raises."""
+    try:
+        return [] if storage is None else list(storage.degraded())
+    except Exception as error:  # noqa: BLE001  see above
+        return [f"the storage's `degraded` raised {error!r}"]
 
 
 def _plain(value: Any) -> Any:

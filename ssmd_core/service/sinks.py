@@ -28,6 +28,7 @@ class Wiring:
     report: Callable[..., None] = _ignore
     on_room: Callable[[], None] = _ignore
     on_rejected: Callable[[Message, str], None] = _ignore
+    on_lost: Callable[[int, int, int, str], None] = _ignore
 
 
 def make_storage(plan: RunPlan, wiring: Wiring) -> Storage | None:
@@ -45,6 +46,7 @@ def make_storage(plan: RunPlan, wiring: Wiring) -> Storage | None:
         report=wiring.report,
         environ=plan.environ,
         warn=wiring.warn,
+        on_lost=wiring.on_lost,
     )
     return plan.storage_type.open(context, plan.storage_config)
 

@@ -42,6 +42,19 @@ async def test_an_archive_that_is_back_is_told_which_sessions_are_open(rig, stor
     assert len(rig.carried) == 2
 
 
+async def test_frames_that_are_gone_from_the_archive_are_declared_and_counted_as_lost(rig, storage):
+    rig = rig(storage, WindowTransport())
+    batch = rig.deliver(b"1")
+    rig.pipeline.archiver.lose(1, batch.first_ts, batch.last_ts, "somebody removed the file")
+    (dropped,) = [e for e in rig.events() if e["event"] == "dropped"]
+    assert (dropped["sink"], dropped["frames"]) == ("storage", 1)
+    assert dropped["from_ts"] == dropped["to_ts"]
+    assert dropped["reason"] == "somebody removed the file"
+    assert rig.pipeline.lost == 1
+    assert rig.metrics.dropped == {"archive_removed": 1}
+    assert rig.missed == [(batch.first_ts, batch.last_ts)]
+
+
 async def test_past_the_bound_the_oldest_frames_are_dropped_and_declared(rig, storage):
     rig = rig(storage)
     rig.pipeline.archiver._limit = 3 * (1000 + 64)

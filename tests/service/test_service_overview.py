@@ -173,6 +173,18 @@ async def test_an_archive_that_cannot_be_read_back_is_not_ready(storage, transpo
         tasks.cancel_scope.cancel()
 
 
+async def test_what_a_storage_has_to_tell_degrades_and_keeps_us_ready(
+    storage, transport, monkeypatch
+):
+    world = World(storage, transport)
+    monkeypatch.setattr(storage, "degraded", lambda: ["uploads fail"], raising=False)
+    assert (world.reasons(), world.degraded()) == ([], ["archive: uploads fail"])
+    monkeypatch.setattr(storage, "degraded", lambda: 1 / 0)
+    assert world.degraded() == [
+        "archive: the storage's `degraded` raised ZeroDivisionError('division by zero')"
+    ]
+
+
 async def test_until_the_bus_says_how_far_it_came_a_lost_cursor_is_not_ready(storage, transport):
     World(storage, transport).deliver(b"1")
     world = World(storage, WindowTransport())
