@@ -58,6 +58,8 @@ class Comparison:
         holdings: what the bus holds, read before.
         registry: finds the schemas.
         connector: the id kept with the archive: for sessions that do not tell theirs.
+        lags: whether the bus gets messages before the archive their frames, as where closed
+            parts are uploaded.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Comparison:
         registry: Registry,
         *,
         connector: str = "",
+        lags: bool = False,
     ) -> None:
         self.feed = feed
         self.environment = environment
@@ -88,6 +91,10 @@ class Comparison:
         self._missing = Tally()
         self._missing_ts = array("Q")
         self._extra = Tally()
+        self._lags = lags
+        self._last_ts = 0
+        """Receipt time of the last live frame in the archive."""
+        self._unarchived = 0
         self._problems: dict[str, None] = {}
         self._connectors: set[str] = set()
 
@@ -95,6 +102,8 @@ class Comparison:
 
     def on_frames(self, batch: Batch, parsed: list[Parsed], session: Session | None) -> None:
         """Take a batch and what its frames say."""
+        if batch.stream is Stream.LIVE:
+            self._last_ts = max(self._last_ts, batch.last_ts)
         if session is not None and session.environment not in {"", self.environment}:
             return
         if batch.last_ts < self.holdings.after:
@@ -183,7 +192,9 @@ class Comparison:
             if self.holdings.table.get(message.msg_id) != STORED:
                 continue
             writer = message.msg_id.removeprefix(head).partition(":")[0]
-            if writer not in others:
+            if self._lags and message.ts > self._last_ts:
+                self._unarchived += 1
+            elif writer not in others:
                 self._extra.note(Example(message.msg_id, message.subject, message.ts))
 
     def judge(self, declared: Declared, findings: Findings, *, unread: bool) -> BusTotals | None:
@@ -250,6 +261,11 @@ class Comparison:
         if self.behind:
             text = f"{counted(self.behind, 'message')} not compared: the bus is known to have "
             yield Kind.BUS_BEHIND, text + f"taken the archive up to {iso(held.upto)}"
+        if self._unarchived:
+            text = (
+                f"{counted(self._unarchived, 'message')} later than the last frame of the archive "
+            )
+            yield Kind.BUS_AHEAD, text + f"({iso(self._last_ts)}): not uploaded yet"
         if excused:
             text = f"{counted(excused, 'message')} missing, and declared as dropped"
             yield Kind.BUS_DECLARED, text

@@ -62,6 +62,8 @@ class Kind(enum.Enum):
     BUS_OLDER = "bus_older"
     """Archived before the first message that the bus still holds."""
     BUS_BEHIND = "bus_behind"
+    BUS_AHEAD = "bus_ahead"
+    """Published, and in no part that was uploaded so far."""
     BUS_UNCHECKED = "bus_unchecked"
 
 

@@ -111,7 +111,9 @@ async def read_bus(bus: Bus, archive: Archive, scope: Scope, registry: Registry)
                 holdings.take(messages)
     if holdings.begun and cursor is None:
         holdings.upto = min(holdings.upto, holdings.last_ts)
-    return Comparison(scope.feed, environment, holdings, registry, connector=connector)
+    # No cursor is kept with objects: what waits for its upload is on the bus already.
+    lags = cursor is None and scope.after is None
+    return Comparison(scope.feed, environment, holdings, registry, connector=connector, lags=lags)
 
 
 async def name_extras(bus: Bus, comparison: Comparison) -> None:

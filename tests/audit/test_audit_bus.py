@@ -55,10 +55,12 @@ def stream():
 def compare(audit):
     """Compare an archive with a stream; return findings and totals."""
 
-    def run(capture, stream, *, upto=None, connector="", parsers=None):
+    def run(capture, stream, *, upto=None, connector="", parsers=None, lags=False):
         held = Holdings("plain", after=0, upto=upto or capture.now)
         held.take(stream.messages)
-        comparison = Comparison("plain", "prod", held, PlainSchemas(), connector=connector)
+        comparison = Comparison(
+            "plain", "prod", held, PlainSchemas(), connector=connector, lags=lags
+        )
         outcome = audit(capture, bus=comparison, parsers=parsers)
         assert list(outcome.faults) == []
         if held.begun and comparison.has_extras:
@@ -111,6 +113,23 @@ def test_a_message_that_is_in_no_frame_is_a_fault(compare, both):
     outcome = compare(capture, stream)
     assert "bus_extra" in outcome.faults
     assert "plain:trade:z" in outcome.text("bus_extra")
+
+
+def test_what_is_later_than_the_last_frame_is_not_uploaded_yet_where_the_archive_lags(
+    compare, both
+):
+    capture, stream = both
+    last_ts = stream.messages[-2].ts
+    stream.trade("y", last_ts - 1)
+    stream.trade("z", last_ts + NS)
+    outcome = compare(capture, stream, upto=last_ts + 2 * NS, lags=True)
+    assert "1 message later than the last frame" in outcome.text("bus_ahead")
+    assert "not uploaded yet" in outcome.text("bus_ahead")
+    assert "plain:trade:y" in outcome.text("bus_extra")
+    assert "plain:trade:z" not in outcome.text("bus_extra")
+    assert outcome.bus.extra.count == 1
+    late = compare(capture, stream, upto=last_ts + 2 * NS)
+    assert late.bus.extra.count == 2, "an archive that does not lag lacks it"
 
 
 def test_a_message_without_our_headers_is_a_fault(compare, both):
