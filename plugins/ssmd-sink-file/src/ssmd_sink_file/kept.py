@@ -70,8 +70,10 @@ class Kept:
                 raise
             self._spool.path(lies).unlink()  # a start can do without it
 
-    def trim(self, *, scarce: bool = False, least: int = 1) -> None:
+    def trim(self, released_ts: int, *, scarce: bool = False, least: int = 1) -> None:
         """Remove what is superseded; where space is scarce all but the ledger is.
+
+        A ledger stays until all of it is released.
 
         Raises:
             OSError: not everything is removed.
@@ -82,14 +84,18 @@ class Kept:
             with contextlib.suppress(FileNotFoundError):  # by somebody else
                 sizes[name] = self._spool.kept_path(name).stat().st_size
         limit_bytes = 0 if scarce else self._limit_bytes
-        gone = superseded(sizes, limit_bytes, least)
+        gone = [
+            name
+            for name in superseded(sizes, limit_bytes, least)
+            if name.kind is not Kind.COVERAGE or name.last_ts <= released_ts
+        ]
         for name in gone:
             self._remove(name)
         by_day: dict[str, list[PartName]] = {}
         for name in ledgers:
             by_day.setdefault(name.day, []).append(name)
-        for day, names in by_day.items():
-            if len(names) > _MOST_LEDGERS and day not in {name.day for name in gone}:
+        for names in by_day.values():
+            if len(names) > _MOST_LEDGERS and not set(names) & set(gone):
                 self._merge(names)
 
     def _merge(self, names: list[PartName]) -> None:

@@ -307,7 +307,7 @@ class ObjectStorage(Storage):
             await self._shipping.made()
             await self._shipping.attend(today=day_of(self._wall_ns()))
         await self._shipping.uploaded()
-        await self._shipping.attend(today=day_of(self._wall_ns()))
+        await self._shipping.attend(today=day_of(self._wall_ns()), is_end=True)
         if faults:
             raise StorageFailed(faults[0])
 

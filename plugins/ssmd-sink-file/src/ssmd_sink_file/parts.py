@@ -98,6 +98,11 @@ class Part:
         """Size of what lies in the spool."""
         return sum(file.bytes for file in self.files)
 
+    @property
+    def is_ledger(self) -> bool:
+        """Whether no frames are in it."""
+        return all(file.name.kind is Kind.COVERAGE for file in self.files)
+
 
 class PartMaker:
     """Works in a thread, on files that nobody else writes to."""

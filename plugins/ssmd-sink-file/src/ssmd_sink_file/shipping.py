@@ -161,8 +161,11 @@ class Shipping:
         """Take over a part that nothing is appended to any more."""
         self._making.add(closed)
 
-    async def attend(self, *, today: str) -> None:
-        """Tell what was done, pass parts on, and remove what may go."""
+    async def attend(self, *, today: str, is_end: bool = False) -> None:
+        """Tell what was done, pass parts on, and remove what may go.
+
+        At the end of a run nobody lets go of its last words; they are read where they are kept.
+        """
         uploading = self._uploading
         if uploading is None:
             return
@@ -174,7 +177,11 @@ class Shipping:
             self._tell_uploaded(uploaded)
             self._done.append(_Done(part, uploaded.conflicts))
         self._tell_trouble()
-        due = [done for done in self._done if done.part.last_ts <= self.released_ts]
+        due = [
+            done
+            for done in self._done
+            if done.part.last_ts <= self.released_ts or (is_end and done.part.is_ledger)
+        ]
         if due or self.is_scarce:
             await self._remove(due, today)
 
@@ -261,7 +268,8 @@ class Shipping:
                 with contextlib.suppress(OSError):  # not empty yet
                     (self._spool.base / day).rmdir()
         scarce = self.is_scarce or not is_saved
-        self._kept.trim(scarce=scarce, least=0 if scarce and is_saved else 1)
+        least = 0 if scarce and is_saved else 1
+        self._kept.trim(self.released_ts, scarce=scarce, least=least)
 
     def _save(self, last_ts: int) -> bool:
         """Keep where receipt time goes on; without room for it, the name of a kept part tells."""

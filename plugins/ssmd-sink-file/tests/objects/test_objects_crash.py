@@ -109,7 +109,7 @@ class Run:
             assert (uploaded.conflicts, uploaded.unreadable) == ((), ())
             if part.files:
                 shipping._leave([_Done(part, ())], TOMORROW)
-        shipping._kept.trim()  # as the next part does
+        shipping._kept.trim(0)  # as the next part does
 
     def left(self) -> list[str]:
         return [path.name for path in (self.spool.base / DAY).rglob("*") if path.is_file()]

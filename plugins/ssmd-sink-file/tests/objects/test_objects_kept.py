@@ -127,6 +127,26 @@ async def test_frames_go_when_newer_ones_were_uploaded_and_ledgers_with_their_da
         assert await notes(storage) == [ledger_line(day * DAY_NS + 10) for day in (2, 3)]
 
 
+async def test_a_ledger_that_the_bus_has_not_got_stays_however_old_it_is(
+    make, ledger_line, kept, batch
+):
+    first = make()
+    await first.open()
+    first.note(NOON, ledger_line(0))
+    await first.aclose()
+    assert len(kept()) == 1, "the last words of a run are uploaded and kept, released or not"
+    second = make()
+    await second.open()
+    second.note(NOON + 5 * DAY_NS, ledger_line(5 * DAY_NS))
+    await second.drain()
+    assert await notes(second) == [ledger_line(0), ledger_line(5 * DAY_NS)]
+    await leave(second)
+    second.note(NOON + 5 * DAY_NS + 1, ledger_line(5 * DAY_NS + 1))
+    await leave(second)
+    assert await notes(second) == [ledger_line(5 * DAY_NS), ledger_line(5 * DAY_NS + 1)]
+    await second.aclose()
+
+
 async def test_many_ledgers_of_a_day_become_one_file(
     archive, batch, ledger_line, kept, monkeypatch
 ):
@@ -153,13 +173,13 @@ async def test_a_crash_while_ledgers_become_one_shows_no_line_twice(
         patch.setattr(keeping, "_MOST_LEDGERS", 2)
         patch.setattr(keeping.Kept, "_remove", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            storage._shipping._kept.trim()
+            storage._shipping._kept.trim(EVER)
     assert len(kept()) == 4, "three, and what they became"
     again = make()
     await again.open()
     assert await notes(again) == lines
     monkeypatch.setattr(keeping, "_MOST_LEDGERS", 2)
-    again._shipping._kept.trim()
+    again._shipping._kept.trim(EVER)
     assert len(kept()) == 1
     assert await notes(again) == lines
     await again.aclose()
