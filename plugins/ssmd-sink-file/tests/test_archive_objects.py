@@ -137,6 +137,36 @@ def test_parts_are_read_in_ranges(put, read):
         assert frames(read()) == batches
 
 
+def test_a_part_whose_ledger_is_missing_is_damaged(put, read):
+    put(part(0, 1), packed(lines(b"1", b"2")))
+    put(part(0, 1, ".coverage.jsonl"))
+    put(part(5, 5), packed(lines(b"3", at=5)))
+    assert frames(read()) == [
+        Batch(NOON, [b"1", b"2"]),
+        Damaged(
+            part(5, 5, ".coverage.jsonl"), 1, 1, "the ledger of the part is missing; each has one"
+        ),
+        Batch(NOON + 5, [b"3"]),
+    ]
+    put(part(5, 5, ".coverage.jsonl"))
+    assert frames(read()) == [Batch(NOON, [b"1", b"2"]), Batch(NOON + 5, [b"3"])]
+
+
+def test_what_came_over_rest_is_read_from_its_folder_and_from_beside_live_frames(put, read):
+    rest = f"{FOLDER}/rest/{NOON}-{NOON}.rest.jsonl.zst"
+    put(rest, packed(lines(b"1")))
+    put(part(5, 5, ".rest.jsonl.zst"), packed(lines(b"2", at=5)))
+    archive = read()
+    assert {file.name: file.content for file in archive.files("kalshi", TODAY)} == {
+        rest: Content.REST,
+        part(5, 5, ".rest.jsonl.zst"): Content.REST,
+    }
+    assert frames(archive) == [
+        Batch(NOON, [b"1"], stream=Stream.REST),
+        Batch(NOON + 5, [b"2"], stream=Stream.REST),
+    ]
+
+
 def test_what_came_over_rest_and_the_ledger_are_read(put, read):
     put(part(1, 2, ".rest.jsonl.zst"), packed(lines(b"[]", b"{}", at=1)))
     note = b'{"ts":"2026-11-22T12:00:00.000000001+00:00","event":"gap"}'

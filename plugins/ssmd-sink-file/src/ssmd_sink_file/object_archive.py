@@ -92,6 +92,10 @@ def _without_ledger(files: Sequence[ArchiveFile]) -> Iterator[tuple[str, str]]:
                 yield file.name, ledger
 
 
+def _file_name(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 class _Reads(Store):
     """A store that objects are read from."""
 
@@ -162,7 +166,8 @@ class ObjectArchive(ArchivedFiles):
             if f"{folder}/{_REST}" in names:
                 names += [f"{folder}/{_REST}/{name}" for name in self._names(f"{folder}/{_REST}")]
             # Names begin with the first receipt time, all digits of it.
-            found = [(name, _NAME.fullmatch(name.rpartition("/")[2])) for name in names]
+            names.sort(key=_file_name)
+            found = [(name, _NAME.fullmatch(_file_name(name))) for name in names]
             files = [
                 ArchiveFile(name=name, feed=feed, day=day, content=_CONTENTS[match[1]])
                 for name, match in found
@@ -175,7 +180,7 @@ class ObjectArchive(ArchivedFiles):
         """Yield the frames of a LIVE or REST file, and first that its ledger is missing."""
         ledger = self._bare.get(file.name)
         if ledger is not None:
-            yield Damaged(ledger, 1, 1, "the ledger of the part is missing; each part has one")
+            yield Damaged(ledger, 1, 1, "the ledger of the part is missing; each has one")
         yield from super().frames(file)
 
     def torn_bytes(self, feed: str, day: str) -> int:  # noqa: ARG002  the contract's
