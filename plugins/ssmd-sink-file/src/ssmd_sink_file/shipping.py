@@ -169,7 +169,10 @@ class Shipping:
         uploading = self._uploading
         if uploading is None:
             return
-        for _, part in self._making.collect():
+        made = self._making.collect()
+        if any(part.damaged for _, part in made):
+            await to_thread.run_sync(self.look_aside)
+        for _, part in made:
             self._closed_bytes += part.bytes
             self._tell_made(part)
             uploading.add(part)
@@ -268,6 +271,8 @@ class Shipping:
                 with contextlib.suppress(OSError):  # not empty yet
                     (self._spool.base / day).rmdir()
         scarce = self.is_scarce or not is_saved
+        if any(is_conflict for _, is_conflict in files):
+            self.look_aside()
         least = 0 if scarce and is_saved else 1
         self._kept.trim(self.released_ts, scarce=scarce, least=least)
 
