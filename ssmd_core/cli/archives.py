@@ -10,7 +10,7 @@ from ssmd_core.audit.events import DAY_NS, day_start
 from ssmd_core.audit.scope import Scope, choose_days, refuse_date
 from ssmd_core.clock import day_of
 from ssmd_core.errors import UsageError
-from ssmd_core.sink.archive import Archive
+from ssmd_core.sink.archive import Archive, Content, Damaged
 
 __all__ = ["choose_feeds", "choose_scopes", "read_up_to"]
 
@@ -62,7 +62,19 @@ def read_up_to(archive: Archive, feeds: Sequence[str]) -> int:
     if newest > today:
         # Its clock is ahead of ours, which then says nothing of what is whole.
         return day_start(newest) + DAY_NS - 1
+    if not any(archive.is_live(feed) is not False for feed in feeds):
+        # Nothing is added any more. Receipt time goes on where the wall clock was set back.
+        return max(now_ns, *(_last_note(archive, feed) for feed in feeds))
     if newest == today:
         # Ledger and frames are read one after the other: what comes in between is left out.
         time.sleep(_SETTLE_SECONDS)
     return now_ns
+
+
+def _last_note(archive: Archive, feed: str) -> int:
+    """Return the receipt time of the last ledger line of a feed's newest day, 0 without one."""
+    days = archive.days(feed)
+    files = archive.files(feed, days[-1]) if days else ()
+    ledgers = (file for file in files if file.content is Content.LEDGER)
+    notes = (note for file in ledgers for note in archive.notes(file))
+    return max((note[0] for note in notes if not isinstance(note, Damaged)), default=0)

@@ -226,6 +226,8 @@ class Pipeline:
     async def finish(self) -> int:
         """Write the cursor, count what is lost, and return it. The last word before closing."""
         self._tell_faults()
+        if not self._transport_ok:
+            self._watch_transport()  # it may have recovered since the last tick
         if self.publisher is not None:
             self.publisher.close()
         if self.archiver is not None:

@@ -138,9 +138,9 @@ def test_the_files_that_were_run_hold_no_secret(finished):
 
 def test_a_second_demo_appends(tmp_path):
     path = tmp_path / "out"
-    assert demonstrate(0.5, path).returncode == 0
+    assert demonstrate(2, path).returncode == 0
     before = archive_of(path)
-    assert demonstrate(0.5, path).returncode == 0
+    assert demonstrate(2, path).returncode == 0
     after = archive_of(path)
     assert after[: len(before)] == before
     assert len(after) > len(before)

@@ -199,9 +199,11 @@ async def test_a_wedged_loop_is_logged_once_with_all_stacks_and_so_is_its_recove
 @pytest.mark.anyio
 async def test_the_thread_ends_with_the_pulse():
     pulse = Pulse(stamp_seconds=0.01)
+    before = set(threading.enumerate())  # those of other tests may still be ending
     async with anyio.create_task_group() as tasks:
         await tasks.start(pulse.run)
-        (guard,) = (thread for thread in threading.enumerate() if thread.name == "ssmd-pulse")
+        started = set(threading.enumerate()) - before
+        (guard,) = (thread for thread in started if thread.name == "ssmd-pulse")
         tasks.cancel_scope.cancel()
     guard.join(30)
     assert not guard.is_alive()
