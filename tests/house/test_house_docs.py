@@ -54,6 +54,11 @@ def test_every_relative_link_leads_somewhere(page):
     assert dead == []
 
 
+def test_every_test_that_durability_names_is_there():
+    named = set(re.findall(r"`(test_fault_\w+)`", (ROOT / "docs/durability.md").read_text("utf-8")))
+    assert named == {path.stem for path in (ROOT / "tests/faults").glob("test_fault_*.py")}
+
+
 def commands():
     """Yield (page, command) of every ``ssmd`` call in a shell block, joined and without ``$``."""
     for page in PAGES:
