@@ -37,7 +37,7 @@ BEFORE_MIDNIGHT = 1_795_391_998 * NS
 PART_BYTES = 900
 FRESH = 2
 """Frames received after a recovery."""
-soak = [pytest.mark.soak, pytest.mark.timeout(3_600)]
+soak = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 
 class ToyFeed(WebSocketFeed):
@@ -399,7 +399,7 @@ def judge(root, run, told, held, *, killed):
 async def try_every_crash(folder, recorded, compression, cuts, wall_ns):
     """Recover from whatever a crash of a recorded run may leave; return from how much."""
     tried = 0
-    for state in every_state(recorded.calls, cuts, recorded.start):
+    for state in every_state(recorded.calls, cuts, some, recorded.start):
         told = recorded.told[state.calls]
         killed = state.how.startswith("killed")
         # What was on its way the bus got, or not; the disk does not know.
@@ -435,7 +435,7 @@ async def test_a_crash_behind_every_call_of_a_run_costs_nothing_that_was_promise
 async def test_a_crash_while_another_crash_is_recovered_from_costs_nothing_either(cuts, tmp_path):
     clock = ManualClock(BEFORE_MIDNIGHT)
     first = await record(tmp_path / "first", "zstd", clock, write_much)
-    *_, start = (state for state in every_state(first.calls, some) if is_halfway(state))
+    *_, start = (state for state in every_state(first.calls, some, some) if is_halfway(state))
     told = first.told[start.calls]
     held = first.messages[: told.acknowledged]
     told = Told(told.archived, durable=max(told.archived))

@@ -276,19 +276,20 @@ def _parent(name):
     return name.rpartition("/")[0]
 
 
-def every_state(calls, cuts, start=None):
+def every_state(calls, cuts, unsynced, start=None):
     """Yield each distinct state that a crash behind each call may leave.
 
     Args:
         calls: those of one run, in order.
-        cuts: says for some bytes at which of them they are cut.
+        cuts: says of what a call wrote at which bytes a kill cuts it.
+        unsynced: says of what was not synced at which bytes a power cut cuts it.
         start: what lay there before the run.
     """
     disk, seen = Disk(start), set()
     for number, call in enumerate(calls, 1):
         if not disk.apply(call):
             continue
-        states = [*disk.killed(number, call, cuts), *disk.cut_off(number, cuts)]
+        states = [*disk.killed(number, call, cuts), *disk.cut_off(number, unsynced)]
         for state in states:
             key = state.files, state.folders, state.how.startswith("killed")
             if key not in seen:
