@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from ssmd_core.errors import ParseError
+from ssmd_core.feed.plan import ConnectionPlan, Endpoint, Heartbeat
 from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_core.records import Record
 
@@ -97,40 +98,6 @@ class Session(Protocol):
 
 
 # ── what a feed says ─────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionPlan:
-    """One connection that the host keeps up. ``conn`` numbers them from 0."""
-
-    conn: int = 0
-    channels: tuple[str, ...] = ()
-    markets: tuple[str, ...] = ()
-    """Empty: all markets of the channels."""
-    stale_seconds: float = 30.0
-    """Reconnect after so long without a byte from the venue."""
-    silent_seconds: float | None = 120.0
-    """Reconnect after so long without data; None where silence is normal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where and how to connect, asked anew for every attempt because signatures expire."""
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    subprotocols: tuple[str, ...] = ()
-    max_frame_bytes: int = 4 * 1024 * 1024
-    compression: bool = False
-    """Offer permessage-deflate: saves bandwidth, costs CPU."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """An application-level ping that the venue wants."""
-
-    every_seconds: float
-    payload: bytes
 
 
 class FrameKind(enum.Enum):
@@ -308,6 +275,15 @@ class _Parser(ABC):
             except Exception as error:  # noqa: BLE001  a feed's fault never costs a frame
                 out.append(malformed(error))
         return out
+
+    def skim_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
+        """Read the text frames of one wake-up where only an archive is fed.
+
+        Says what ``parse_batch`` says, but ``records`` may be left out of all frames except
+        the first and the last that have some: of those the age is measured. A frame whose
+        records alone cannot be read need not be malformed here.
+        """
+        return self.parse_batch(frames, session)
 
     def new_state(self, plan: ConnectionPlan) -> Any:  # noqa: ARG002  for overriders
         """Return the feed's own memory of one connection."""

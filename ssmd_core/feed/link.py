@@ -35,7 +35,7 @@ _WATCH_SECONDS = 0.25
 _QUIET_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class HostParts:
     """What a host works with; tests pass their own."""
 
@@ -43,6 +43,8 @@ class HostParts:
     receipt: ReceiptClock
     clock: Clock
     metrics: Metrics
+    skims: bool = False
+    """Only an archive is fed: records may be left unread."""
     rng: random.Random = field(default_factory=random.Random)
 
 
@@ -367,6 +369,7 @@ class Link:
             parts.receipt,
             parts.metrics,
             behind=self._covered_until,
+            skims=parts.skims,
         )
 
 

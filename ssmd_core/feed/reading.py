@@ -18,9 +18,21 @@ _NOT_TEXT = Parsed(
 
 
 def read_frames(
-    feed: WebSocketFeed | Feed, frames: list[bytes], binary: frozenset[int], session: Any
+    feed: WebSocketFeed | Feed,
+    frames: list[bytes],
+    binary: frozenset[int],
+    session: Any,
+    *,
+    skims: bool = False,
 ) -> tuple[list[Parsed], frozenset[int]]:
     """Read frames and decide which are not JSON. Total: whatever comes has an answer.
+
+    Args:
+        feed: who reads them.
+        frames: those of one wake-up.
+        binary: positions of binary ones.
+        session: whose they are.
+        skims: only an archive is fed, and records may be left out.
 
     Returns:
         One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
@@ -33,7 +45,7 @@ def read_frames(
             for i, data in enumerate(frames)
         ]
     else:
-        parsed = _read(feed, frames, session)
+        parsed = _read(feed, frames, session, skims=skims)
     for i, said in enumerate(parsed):
         trusted = feed.strict_json and said.kind is not FrameKind.MALFORMED
         if i not in raw and not trusted and not is_json(frames[i]):
@@ -54,10 +66,13 @@ def read_fetched(
     return parsed, frozenset(i for i, valid in enumerate(json) if not valid)
 
 
-def _read(feed: WebSocketFeed | Feed, frames: list[bytes], session: Any) -> list[Parsed]:
+def _read(
+    feed: WebSocketFeed | Feed, frames: list[bytes], session: Any, *, skims: bool = False
+) -> list[Parsed]:
     """Let the feed read text frames. What an override gets wrong is read one by one."""
     with contextlib.suppress(Exception):
-        parsed = feed.parse_batch(frames, session)
+        read = feed.skim_batch if skims else feed.parse_batch
+        parsed = read(frames, session)
         if len(parsed) == len(frames) and _PARSED.issuperset(map(type, parsed)):
             return parsed
     return [_read_one(feed, data, session) for data in frames]

@@ -130,7 +130,9 @@ class FeedRunner:
         if session is None:
             parts = self._parts
             plan = ConnectionPlan(conn=conn, silent_seconds=None)
-            session = FeedSession(self._feed, plan, parts.intake, parts.receipt, parts.metrics)
+            session = FeedSession(
+                self._feed, plan, parts.intake, parts.receipt, parts.metrics, skims=parts.skims
+            )
             for step in (Step.DIAL, Step.REACHED):
                 session.life.step(step)
             session.open(_NoWire(parts), "")

@@ -110,6 +110,7 @@ class FeedSession:
         metrics: Metrics,
         *,
         behind: Mapping[str, int] = _NOTHING,
+        skims: bool = False,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._feed = feed
@@ -117,6 +118,7 @@ class FeedSession:
         self._intake = intake
         self._clock = clock
         self._metrics = metrics
+        self._skims = skims
         self._requests = 0
         self.life = Life()
         self.subscriptions = Subscriptions()
@@ -217,7 +219,7 @@ class FeedSession:
     def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> bool:
         """Take the messages of one wake-up. Return whether any is a sign of data."""
         first_ts = self._clock.stamp(len(frames))
-        parsed, raw = read_frames(self._feed, frames, binary, self)
+        parsed, raw = read_frames(self._feed, frames, binary, self, skims=self._skims)
         batch = Batch(first_ts, frames, self._plan.conn, raw)
         self._intake.deliver(batch, parsed)
         self.frames += len(frames)

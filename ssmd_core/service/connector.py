@@ -300,9 +300,8 @@ class Connector:
     def _make_host(
         self, pipeline: Pipeline, covered_until: Mapping[str, int]
     ) -> FeedHost | FeedRunner:
-        parts = HostParts(
-            intake=pipeline, receipt=self._receipt, clock=self._clock, metrics=self.metrics
-        )
+        skims = pipeline.publisher is None and self._tap is None
+        parts = HostParts(pipeline, self._receipt, self._clock, self.metrics, skims=skims)
         feed = self._plan.feed
         if isinstance(feed, WebSocketFeed):
             return FeedHost(feed, parts, covered_until)
