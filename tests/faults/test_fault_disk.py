@@ -22,7 +22,7 @@ FIT_IN_MEMORY = 15_000
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system that is filled fast, and holds what the long form brings; where one can mount."""
+    """A small file system that holds what the long form brings; None where mounting is denied."""
     place = tmp_path / "small"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "ssmd", str(place)]
