@@ -1,0 +1,153 @@
+"""The driver against a real server: every sort of message, in order, and what ends it."""
+
+import contextlib
+
+import anyio
+import pytest
+from websockets.asyncio.server import serve
+
+from ssmd_core.errors import ConnectionEnded
+from ssmd_core.feed.plan import Endpoint
+from ssmd_core.feed.websocket import dial
+from ssmd_core.testing import until
+
+pytestmark = pytest.mark.anyio
+
+TEXT = '{"n":%d}'
+
+
+class Ears:
+    """Hears a connection."""
+
+    def __init__(self):
+        self.frames = []
+        self.binary = set()
+        self.bytes = self.pongs = 0
+
+    def on_bytes(self, count):
+        self.bytes += count
+
+    def on_frames(self, frames, binary):
+        self.binary |= {len(self.frames) + position for position in binary}
+        self.frames += frames
+
+    def on_pong(self):
+        self.pongs += 1
+
+
+@contextlib.asynccontextmanager
+async def connected(talk, **values):
+    """Dial a server that says what ``talk`` tells it to."""
+    async with serve(talk, "127.0.0.1", 0, **values.pop("server", {"compression": None})) as server:
+        port = server.sockets[0].getsockname()[1]
+        ears = Ears()
+        endpoint = Endpoint(url=f"ws://127.0.0.1:{port}", **values)
+        connection = await dial(endpoint, ears, on_reached=lambda: None)
+        connection.start()
+        try:
+            yield connection, ears
+        finally:
+            await connection.close(1.0)
+
+
+async def stay(ws):
+    with contextlib.suppress(Exception):
+        await ws.wait_closed()
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+async def test_messages_of_every_sort_come_whole_and_in_order(compression):
+    async def talk(ws):
+        for n in range(0, 40, 4):
+            await ws.send(TEXT % n)
+            await ws.send(['{"n":', str(n + 1), "}"])
+            await ws.ping()
+            await ws.send(b"\x00binary %d" % (n + 2))
+            await ws.send(TEXT % (n + 3) + " " * 70_000)
+        await stay(ws)
+
+    async with connected(
+        talk, compression=compression is not None, server={"compression": compression}
+    ) as (_, ears):
+        await until(lambda: len(ears.frames) == 40)
+        assert [frame.strip() for frame in ears.frames[::4]] == [
+            (TEXT % n).encode() for n in range(0, 40, 4)
+        ]
+        assert ears.frames[1::4] == [(TEXT % n).encode() for n in range(1, 40, 4)]
+        assert ears.frames[2::4] == [b"\x00binary %d" % n for n in range(2, 40, 4)]
+        assert [len(frame) for frame in ears.frames[3::4]] == [
+            70_000 + len(TEXT % n) for n in range(3, 40, 4)
+        ]
+        assert ears.binary == set(range(2, 40, 4))
+
+
+async def test_pings_between_plain_texts_are_answered_and_ours_are_heard():
+    answered = []
+
+    async def talk(ws):
+        for n in range(3):
+            await ws.send(TEXT % n)
+            answered.append(await (await ws.ping()))
+        await stay(ws)
+
+    async with connected(talk) as (connection, ears):
+        connection.ping()
+        await until(lambda: len(answered) == 3 and ears.pongs == 1)
+        assert len(ears.frames) == 3
+
+
+async def test_what_follows_a_message_above_the_limit_is_not_read():
+    async def talk(ws):
+        await ws.send(TEXT % 1)
+        await ws.send("x" * 2_000)
+        await ws.send(TEXT % 2)
+        await stay(ws)
+
+    async with connected(talk, max_frame_bytes=1_000) as (connection, ears):
+        with anyio.fail_after(10):
+            why = await connection.wait_ended()
+        assert (why.cause, why.code) == ("frame_too_large", 1009)
+        assert ears.frames == [(TEXT % 1).encode()]
+
+
+@pytest.mark.parametrize("code", [1000, 1011])
+async def test_what_came_before_a_close_is_handed_over_with_it(code):
+    async def talk(ws):
+        for n in range(500):
+            await ws.send(TEXT % n)
+        await ws.close(code, "enough")
+
+    async with connected(talk) as (connection, ears):
+        with anyio.fail_after(10):
+            why = await connection.wait_ended()
+        assert (why.cause, why.code, why.detail) == ("closed", code, "enough")
+        assert ears.frames == [(TEXT % n).encode() for n in range(500)]
+
+
+async def test_texts_that_come_with_the_handshake_wait_for_the_start():
+    async def talk(ws):
+        await ws.send(TEXT % 1)
+        await stay(ws)
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ears = Ears()
+        url = f"ws://127.0.0.1:{port}"
+        connection = await dial(Endpoint(url=url), ears, on_reached=lambda: None)
+        await until(lambda: ears.bytes > 0)
+        assert not ears.frames
+        connection.start()
+        await until(lambda: ears.frames)
+        await connection.close(1.0)
+
+
+async def test_a_refusal_tells_what_the_server_said():
+    def deny(connection, _):
+        return connection.respond(403, "not you\n")
+
+    async with serve(stay, "127.0.0.1", 0, process_request=deny) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionEnded) as refused:
+            await dial(Endpoint(url=f"ws://127.0.0.1:{port}"), Ears(), on_reached=lambda: None)
+    assert refused.value.status == 403
+    assert "not you" in str(refused.value)
