@@ -1,0 +1,17 @@
+"""The event loops that a run may have: ``pytest.fixture(params=LOOPS)`` as ``anyio_backend``."""
+
+import importlib.util
+
+import pytest
+
+__all__ = ["LOOPS"]
+
+_NO_UVLOOP = importlib.util.find_spec("uvloop") is None
+LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(
+        ("asyncio", {"use_uvloop": True}),
+        id="uvloop",
+        marks=pytest.mark.skipif(_NO_UVLOOP, reason="uvloop is not installed"),
+    ),
+]
