@@ -1,8 +1,8 @@
 """The WebSocket driver: the one module of the core that opens sockets to a venue.
 
-websockets' sans-I/O protocol inside an ``asyncio.Protocol``, so that everything a
-wake-up brought is handed over as one batch. Another driver takes its place by
-offering the same ``dial`` and ``Connection``.
+An ``asyncio.Protocol`` that hands everything a wake-up brought over as one batch. Plain text
+messages are cut out of the stream by ``framing``; the handshake, and every frame of another
+sort, are the work of websockets' sans-I/O protocol.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.uri import parse_uri
 
 from ssmd_core.errors import ConnectionEnded
+from ssmd_core.feed.framing import Splitter
 from ssmd_core.feed.reach import reach, resolve
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
 _MIN_SECRET = 8
 """Header values at least so long are never repeated in what we say of the venue."""
-_TEXT = Opcode.TEXT
 _log = logging.getLogger("ssmd_core.feed.websocket.wire")
 _log.setLevel(logging.CRITICAL)
 
@@ -64,7 +64,11 @@ class Connection(asyncio.Protocol):
     """One open WebSocket. Made by ``dial``."""
 
     def __init__(
-        self, protocol: ClientProtocol, listener: Listener, secrets: Collection[str] = ()
+        self,
+        protocol: ClientProtocol,
+        listener: Listener,
+        limit_bytes: int,
+        secrets: Collection[str] = (),
     ) -> None:
         self._protocol = protocol
         self._listener = listener
@@ -74,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         self._why: ConnectionEnded | None = None
+        self._splitter = Splitter(limit_bytes)
         self._parts: list[bytes] = []
         self._parts_binary = False
         self._early: list[tuple[list[bytes], frozenset[int]]] | None = []
@@ -156,13 +161,27 @@ class Connection(asyncio.Protocol):
         """Take what a wake-up brought."""
         if not self._deaf:
             self._listener.on_bytes(len(data))
-        self._protocol.receive_data(data)
-        self._advance()
+        protocol, splitter = self._protocol, self._splitter
+        while data and protocol.state is CONNECTING:
+            # By line, so that no frame that came along ends up in the protocol unseen.
+            end = data.find(b"\n") + 1 or len(data)
+            self._consult(data[:end], [], set())
+            data = data[end:]
+        splitter.feed(data)
+        frames, binary = splitter.texts(), set[int]()
+        while protocol.state is OPEN and (odd := splitter.odd()) is not None:
+            self._consult(odd, frames, binary)
+            frames += splitter.texts()
+        if protocol.state is not OPEN:
+            self._consult(splitter.rest(), frames, binary)
+        self._conclude(frames, binary)
 
     def eof_received(self) -> bool:
         """Take the end of the stream; asyncio then closes the transport."""
         self._protocol.receive_eof()
-        self._advance()
+        frames, binary = list[bytes](), set[int]()
+        self._consult(b"", frames, binary)
+        self._conclude(frames, binary)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -186,24 +205,26 @@ class Connection(asyncio.Protocol):
         self._protocol.send_request(request)
         self._write()
 
-    def _advance(self) -> None:
-        frames: list[bytes] = []
-        binary: set[int] = set()
+    def _consult(self, data: bytes, frames: list[bytes], binary: set[int]) -> None:
+        """Let the protocol read what is not plain text, and answer it."""
+        if data:
+            self._protocol.receive_data(data)
         for event in self._protocol.events_received():
-            if type(event) is not Frame:
-                self._answer()
-            elif event.opcode is _TEXT and event.fin:
-                frames.append(bytes(event.data))  # nearly every message is one text frame
-            else:
+            if type(event) is Frame:
                 self._take(event, frames, binary)
+            else:
+                self._answer()
         self._write()
+
+    def _conclude(self, frames: list[bytes], binary: set[int]) -> None:
+        """Hand a wake-up over, and look whether it was the last."""
         if frames and not self._deaf:
             self._hand_over(frames, binary)
         if self._protocol.parser_exc is not None or self._protocol.close_expected():
             self._finish()
 
     def _take(self, frame: Frame, frames: list[bytes], binary: set[int]) -> None:
-        """Take a pong, a binary message or a fragment; pings are answered by the protocol."""
+        """Take a pong, a message or a fragment of one; pings are answered by the protocol."""
         opcode = frame.opcode
         if opcode is Opcode.PONG:
             self._listener.on_pong()
@@ -329,7 +350,7 @@ async def dial(
     )
     loop = asyncio.get_running_loop()
     secrets = [value for value in endpoint.headers.values() if len(value) >= _MIN_SECRET]
-    connection = Connection(protocol, listener, secrets)
+    connection = Connection(protocol, listener, endpoint.max_frame_bytes, secrets)
     try:
         async with asyncio.timeout(within_seconds):
             await loop.create_connection(
