@@ -58,6 +58,7 @@ class Metrics:
     subscriptions_confirmed: int = 0
     subscriptions_refused: int = 0
     reconnects: Tally = field(default_factory=Tally)
+    credentials_refused: int = 0
     gaps: Tally = field(default_factory=Tally)
     missing: Tally = field(default_factory=Tally)
     sequence_regressed: int = 0
@@ -69,6 +70,8 @@ class Metrics:
     torn_tails: int = 0
     archive_free_bytes: int | None = None
     """What the volume of the archive has left; None until it is known."""
+    upload_backlog_bytes: int | None = None
+    """What object storage has closed and keeps in its spool; None for other archives."""
     published: int = 0
     unacked: int = 0
     publish_retries: int = 0
@@ -78,6 +81,8 @@ class Metrics:
     rounded: int = 0
     saturated: int = 0
     dropped: Tally = field(default_factory=Tally)
+    lost: int = 0
+    """Frames or messages received and neither archived nor acknowledged, ever."""
     backlog_bytes: int = 0
     paused_seconds: float = 0.0
     message_age: Histogram = field(default_factory=lambda: Histogram(_AGE))

@@ -266,6 +266,7 @@ class Pipeline:
         while True:
             await anyio.sleep(_TICK_SECONDS)
             beat()
+            self._metrics.lost = self.lost
             now_ns = self._parts.receipt.now_ns()
             if now_ns >= self._midnight:
                 self._turn_day(now_ns)

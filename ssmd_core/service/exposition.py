@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from ssmd_core import __version__
 from ssmd_core.clock import NS, Clock, SystemClock
 from ssmd_core.metrics import Histogram, Metrics
-from ssmd_core.service.monitored import Monitored
+from ssmd_core.service.monitored import Component, Monitored, Readiness
 
 __all__ = ["PREFIX", "Exposition", "Reading", "families"]
 
@@ -35,6 +35,7 @@ class Reading:
     feed: str
     environment: str
     connected: bool
+    readiness: Readiness
     idle_seconds: float
     clock_offset_seconds: float
 
@@ -46,6 +47,11 @@ _COUNTERS = {
     "sequence_regressed_total": (
         "sequence_regressed",
         "Frames whose sequence number had passed already",
+    ),
+    "lost_total": ("lost", "Frames or messages neither archived nor acknowledged: exit code 1"),
+    "credentials_refused_total": (
+        "credentials_refused",
+        "Connections that the venue refused for their credentials",
     ),
     "backfilled_total": ("backfilled", "Records fetched over REST after holes; may be known"),
     "repairs_total": ("repairs", "Holes whose history was fetched completely"),
@@ -65,6 +71,13 @@ _GAUGES = {
     "markets_subscribed": ("markets_subscribed", "Markets of confirmed subscriptions"),
     "unacked": ("unacked", "Messages sent and not yet acknowledged by the bus"),
     "backlog_bytes": ("backlog_bytes", "Bytes received and not yet taken by the bus"),
+}
+_WHERE_KNOWN = {
+    "archive_free_bytes": ("archive_free_bytes", "Bytes left on the volume of the archive"),
+    "upload_backlog_bytes": (
+        "upload_backlog_bytes",
+        "Bytes closed and not yet let go of by the spool; object storage only",
+    ),
 }
 _TALLIES = {
     "messages_total": ("messages", "message_type", "Frames received, by the venue's type"),
@@ -101,6 +114,7 @@ class Exposition:
             feed=subject.name,
             environment=subject.environment,
             connected=subject.connected(),
+            readiness=subject.readiness(),
             idle_seconds=max(0, self._clock.wall_ns() - active_ns) / NS,
             clock_offset_seconds=subject.clock_offset_ns() / NS,
         )
@@ -126,6 +140,8 @@ def families(metrics: Metrics, reading: Reading) -> Iterator[Metric]:
     """Yield every metric of a connector. Dicts and lists are copied before they are walked."""
     feed = {"feed": reading.feed}
     yield _gauge("websocket_connected", "Whether the venue is connected", feed, reading.connected)
+    yield _gauge("ready", "What /ready says: 1 or 0", feed, reading.readiness.ready)
+    yield _failing(reading.readiness, feed)
     yield _gauge(
         "last_activity_timestamp",
         "Unix seconds of the last frame; 0 before the first",
@@ -148,9 +164,10 @@ def families(metrics: Metrics, reading: Reading) -> Iterator[Metric]:
     )
     for name, (field, text) in _GAUGES.items():
         yield _gauge(name, text, feed, getattr(metrics, field))
-    if metrics.archive_free_bytes is not None:
-        text = "Bytes left on the volume of the archive"
-        yield _gauge("archive_free_bytes", text, feed, metrics.archive_free_bytes)
+    for name, (field, text) in _WHERE_KNOWN.items():
+        value = getattr(metrics, field)
+        if value is not None:
+            yield _gauge(name, text, feed, value)
     yield _subscriptions(metrics, feed)
     for name, (field, text) in _COUNTERS.items():
         yield _counter(name, text, [(feed, getattr(metrics, field))])
@@ -184,6 +201,14 @@ def _labelled(counts: Mapping[str, int], label: str, feed: Labels) -> list[tuple
         shown[fit] = shown.get(fit, 0) + count
     # What never happened is 0, not absent: an alert on it must not wait for the first time.
     return [({**feed, label: key}, count) for key, count in shown.items()] or [(feed, 0)]
+
+
+def _failing(readiness: Readiness, feed: Labels) -> Metric:
+    family = Metric(PREFIX + "failing", "What keeps it from being ready: 1 or 0 each", "gauge")
+    for component in Component:
+        labels = {**feed, "component": component.value}
+        family.add_sample(family.name, labels, float(component in readiness.failing))
+    return family
 
 
 def _subscriptions(metrics: Metrics, feed: Labels) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,15 @@ from typing import Any, Protocol
 from ssmd_core.metrics import Metrics
 from ssmd_core.sink import Health
 
-__all__ = ["Monitored", "Readiness"]
+__all__ = ["Component", "Monitored", "Readiness"]
+
+
+class Component(enum.StrEnum):
+    """What a connector depends on, in the words of its reasons."""
+
+    VENUE = "venue"
+    ARCHIVE = "archive"
+    BUS = "bus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,8 @@ class Readiness:
     """Why it is not ready."""
     degraded: tuple[str, ...] = ()
     """What an operator should know of although it is ready."""
+    failing: frozenset[Component] = frozenset()
+    """What the reasons are about."""
 
 
 class Monitored(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ssmd_core import __version__
@@ -12,7 +13,7 @@ from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.metrics import Histogram, Metrics
 from ssmd_core.pipeline.pipeline import Pipeline
-from ssmd_core.service.monitored import Readiness
+from ssmd_core.service.monitored import Component, Readiness
 from ssmd_core.sink import Storage
 
 if TYPE_CHECKING:
@@ -39,12 +40,19 @@ def readiness(parts: Parts) -> Readiness:
     """Say whether the feed is connected and subscribed and every sink takes data."""
     if parts.host is None or parts.pipeline is None:
         return Readiness(ready=False, reasons=(f"starting: {parts.phase}",))
-    reasons = [] if parts.phase == RUNNING else [parts.phase]
-    reasons += parts.host.reasons()
-    reasons += _archive_reasons(parts, parts.pipeline)
-    reasons += _bus_reasons(parts, parts.pipeline)
-    degraded = [*parts.host.degraded(), *_strains(parts, parts.pipeline)]
-    return Readiness(ready=not reasons, reasons=tuple(reasons), degraded=tuple(degraded))
+    said = {
+        Component.VENUE: tuple(parts.host.reasons()),
+        Component.ARCHIVE: tuple(_archive_reasons(parts, parts.pipeline)),
+        Component.BUS: tuple(_bus_reasons(parts, parts.pipeline)),
+    }
+    phase = () if parts.phase == RUNNING else (parts.phase,)
+    reasons = (*phase, *chain.from_iterable(said.values()))
+    return Readiness(
+        ready=not reasons,
+        reasons=reasons,
+        degraded=(*parts.host.degraded(), *_strains(parts, parts.pipeline)),
+        failing=frozenset(component for component, why in said.items() if why),
+    )
 
 
 def status(parts: Parts) -> dict[str, Any]:

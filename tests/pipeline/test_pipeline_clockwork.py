@@ -6,6 +6,7 @@ import pytest
 from ssmd_core.feed import Parsed
 from ssmd_core.pipeline import publisher as publisher_module
 from ssmd_core.records import Batch
+from ssmd_core.testing import until
 from ssmd_core.testing.fakes import WindowTransport
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +44,14 @@ async def test_without_an_archive_what_was_not_acknowledged_is_lost(rig, transpo
     with anyio.move_on_after(0.05):
         await rig.pipeline.drain()
     assert await rig.pipeline.finish() == 2
+
+
+async def test_what_is_lost_is_counted_where_operators_look(rig, storage, running):
+    rig = rig(storage)
+    async with running(rig):
+        rig.deliver(b"1")
+        rig.pipeline.archiver.lose(3, 1, 3, "removed by somebody")
+        await until(lambda: rig.metrics.lost == 3)
 
 
 async def test_at_midnight_sessions_are_carried_into_the_new_day(rig, storage):

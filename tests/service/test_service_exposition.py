@@ -12,11 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from ssmd_core import __version__
 from ssmd_core.metrics import Histogram, Metrics, Tally
 from ssmd_core.service.exposition import Exposition, Reading, families
+from ssmd_core.service.monitored import Component, Readiness
 
 READING = Reading(
     feed="kalshi",
     environment="prod",
     connected=True,
+    readiness=Readiness(ready=True),
     idle_seconds=0.0,
     clock_offset_seconds=0.0,
 )
@@ -50,6 +52,10 @@ NAMES = {
     "archive_sync_seconds": "histogram",
     "clock_offset_seconds": "gauge",
     "build_info": "gauge",
+    "ready": "gauge",
+    "failing": "gauge",
+    "lost_total": "counter",
+    "credentials_refused_total": "counter",
 }
 
 
@@ -165,6 +171,15 @@ def test_connection_and_clock_offset_come_from_the_subject(subject):
     found = values(scrape(subject))
     assert found["websocket_connected", FEED] == 0
     assert found["clock_offset_seconds", FEED] == 1.5
+
+
+def test_readiness_and_what_it_fails_for_come_from_the_subject(subject):
+    failing = frozenset({Component.BUS})
+    subject.is_ready = Readiness(ready=False, reasons=("bus: away",), failing=failing)
+    found = values(scrape(subject))
+    assert found["ready", FEED] == 0
+    shown = {each: found["failing", ("component", each), FEED] for each in Component}
+    assert shown == {"venue": 0, "archive": 0, "bus": 1}
 
 
 def test_free_space_is_shown_once_it_is_known(subject):

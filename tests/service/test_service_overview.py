@@ -13,6 +13,7 @@ from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.records import Batch, Side, Trade
+from ssmd_core.service.monitored import Component
 from ssmd_core.service.overview import RUNNING, Parts, readiness, status
 from ssmd_core.testing import until
 from ssmd_core.testing.fakes import ManualClock, MemoryStorage, WindowTransport
@@ -115,6 +116,18 @@ def test_all_is_well(storage, transport):
     world = World(storage, transport)
     world.deliver(b"1")
     assert (world.reasons(), world.degraded()) == ([], [])
+
+
+def test_a_reason_tells_which_component_it_is_about(storage, transport):
+    world = World(storage, transport)
+    assert readiness(world.parts).failing == set()
+    storage.failing = "ENOSPC"
+    world.deliver(b"1")
+    assert readiness(world.parts).failing == {Component.ARCHIVE}
+    transport.online = False
+    assert readiness(world.parts).failing == {Component.ARCHIVE, Component.BUS}
+    world.parts.host.reasons = lambda: iter(("connection 0: closed",))
+    assert readiness(world.parts).failing == set(Component)
 
 
 def test_a_bus_that_is_away_is_not_ready_and_its_backlog_is_named(storage, transport):
