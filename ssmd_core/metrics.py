@@ -58,7 +58,8 @@ class Metrics:
     subscriptions_confirmed: int = 0
     subscriptions_refused: int = 0
     reconnects: Tally = field(default_factory=Tally)
-    credentials_refused: int = 0
+    refusals: int = 0
+    """Connections that the venue refused for their credentials."""
     gaps: Tally = field(default_factory=Tally)
     missing: Tally = field(default_factory=Tally)
     sequence_regressed: int = 0

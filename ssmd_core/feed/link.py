@@ -122,7 +122,7 @@ class Link:
 
     def _wait_for(self, why: ConnectionEnded, live_seconds: float) -> float:
         if self._verdict(why) is Verdict.FATAL:
-            self._parts.metrics.credentials_refused += 1
+            self._parts.metrics.refusals += 1
             if not self._host.accepted_once:
                 error = CredentialsRefused(
                     f"the venue refused the credentials: {why.detail}; check that the key belongs "

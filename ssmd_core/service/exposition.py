@@ -49,8 +49,8 @@ _COUNTERS = {
         "Frames whose sequence number had passed already",
     ),
     "lost_total": ("lost", "Frames or messages neither archived nor acknowledged: exit code 1"),
-    "credentials_refused_total": (
-        "credentials_refused",
+    "refusals_total": (
+        "refusals",
         "Connections that the venue refused for their credentials",
     ),
     "backfilled_total": ("backfilled", "Records fetched over REST after holes; may be known"),

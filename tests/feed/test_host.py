@@ -231,7 +231,7 @@ async def test_refused_credentials_at_the_first_connection_end_the_run(
         with pytest.raises(CredentialsRefused, match=r"HTTP 401.*authentication_error"):
             await host.run()
         assert len(venue.attempts) == 1
-    assert metrics.credentials_refused == 1
+    assert metrics.refusals == 1
 
 
 async def test_a_refusal_that_repeats_our_headers_is_told_without_them(toy, face, intake, metrics):

@@ -55,7 +55,7 @@ NAMES = {
     "ready": "gauge",
     "failing": "gauge",
     "lost_total": "counter",
-    "credentials_refused_total": "counter",
+    "refusals_total": "counter",
 }
 
 
