@@ -26,9 +26,10 @@ from ssmd_core.pipeline.pipeline import Pipeline
 from ssmd_core.records import Batch, Side, Stream, Ticker, Trade
 from ssmd_core.sink import StorageContext
 from ssmd_core.testing.fakes import ManualClock, WindowTransport
-from ssmd_sink_file import compress, packing
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.sink import LocalStorage
+from ssmd_sink_file.frames import compress
+from ssmd_sink_file.local import packing
+from ssmd_sink_file.local.sink import LocalStorage
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 from ssmd_core.sink import StorageContext
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.sink import LocalStorage
+from ssmd_sink_file.local.sink import LocalStorage
 
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ssmd_sink_file import plugin
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.sink import LocalStorage
+from ssmd_sink_file.local.sink import LocalStorage
 
 
 def test_a_path_is_taken_as_it_is():

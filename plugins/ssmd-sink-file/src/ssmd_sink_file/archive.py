@@ -24,13 +24,13 @@ def open_archive(place: str, environ: Mapping[str, str]) -> Archive:
     """
     scheme, separator, rest = place.partition("://")
     if not separator:
-        from ssmd_sink_file.local_archive import open_local  # noqa: PLC0415  one of two
+        from ssmd_sink_file.reading.local import open_local  # noqa: PLC0415  one of two
 
         return open_local(place)
     if scheme.lower() in _DIRECTORY_SCHEMES:
-        from ssmd_sink_file.local_archive import open_local  # noqa: PLC0415  as above
+        from ssmd_sink_file.reading.local import open_local  # noqa: PLC0415  as above
 
         return open_local(rest)
-    from ssmd_sink_file.object_archive import open_objects  # noqa: PLC0415  as above
+    from ssmd_sink_file.reading.objects import open_objects  # noqa: PLC0415  as above
 
     return open_objects(place, environ)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ssmd_sink_file.compress import Compression
+from ssmd_sink_file.frames.compress import Compression
 
 __all__ = ["LocalConfig", "Size"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssmd_core.plugins import StorageType, hookimpl
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.object_config import AbfsConfig, AnyConfig, GsConfig, ObjectConfig, S3Config
+from ssmd_sink_file.objects.config import AbfsConfig, AnyConfig, GsConfig, ObjectConfig, S3Config
 
 if TYPE_CHECKING:
     from ssmd_core.sink import Storage, StorageContext
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def _open(context: StorageContext, config: LocalConfig | ObjectConfig) -> Storage:
     if isinstance(config, ObjectConfig):
-        from ssmd_sink_file.objects import ObjectStorage  # noqa: PLC0415  a plugin stays light
+        from ssmd_sink_file.objects.sink import ObjectStorage  # noqa: PLC0415  a plugin stays light
 
         return ObjectStorage(context, config)
-    from ssmd_sink_file.sink import LocalStorage  # noqa: PLC0415  a plugin module stays light
+    from ssmd_sink_file.local.sink import LocalStorage  # noqa: PLC0415  a plugin module stays light
 
     return LocalStorage(context, config)
 

@@ -21,9 +21,9 @@ import zstandard
 from moto.server import ThreadedMotoServer
 
 from ssmd_core.clock import iso
-from ssmd_sink_file.layout import LineParser
-from ssmd_sink_file.object_config import ObjectConfig
-from ssmd_sink_file.objects import ObjectStorage
+from ssmd_sink_file.lines.layout import LineParser
+from ssmd_sink_file.objects.config import ObjectConfig
+from ssmd_sink_file.objects.sink import ObjectStorage
 
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from ssmd_sink_file import plugin
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.object_config import (
+from ssmd_sink_file.local.sink import LocalStorage
+from ssmd_sink_file.objects.config import (
     AbfsConfig,
     AnyConfig,
     GsConfig,
@@ -19,8 +20,7 @@ from ssmd_sink_file.object_config import (
     Place,
     S3Config,
 )
-from ssmd_sink_file.objects import ObjectStorage
-from ssmd_sink_file.sink import LocalStorage
+from ssmd_sink_file.objects.sink import ObjectStorage
 
 
 @pytest.mark.parametrize(

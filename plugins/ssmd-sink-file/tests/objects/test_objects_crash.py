@@ -10,16 +10,16 @@ import pytest
 
 from ssmd_core.clock import iso
 from ssmd_core.records import Batch, Stream
-from ssmd_sink_file.compress import Compression
-from ssmd_sink_file.layout import Kind, Layout, LineWriter
-from ssmd_sink_file.leftovers import look
-from ssmd_sink_file.object_config import ObjectConfig
-from ssmd_sink_file.parts import Closed, PartMaker
-from ssmd_sink_file.shipping import Shipping, _Done
-from ssmd_sink_file.spool import OpenName, Spool
-from ssmd_sink_file.state import State
-from ssmd_sink_file.store import Store
-from ssmd_sink_file.uploading import Uploader
+from ssmd_sink_file.disk.state import State
+from ssmd_sink_file.frames.compress import Compression
+from ssmd_sink_file.lines.layout import Kind, Layout, LineWriter
+from ssmd_sink_file.objects.config import ObjectConfig
+from ssmd_sink_file.objects.leftovers import look
+from ssmd_sink_file.objects.parts import Closed, PartMaker
+from ssmd_sink_file.objects.shipping import Shipping, _Done
+from ssmd_sink_file.objects.spool import OpenName, Spool
+from ssmd_sink_file.objects.store import Store
+from ssmd_sink_file.objects.uploading import Uploader
 
 NOON = 1_795_348_800_000_000_000
 DAY, TOMORROW = "2026-11-22", "2026-11-23"

@@ -15,8 +15,9 @@ from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Stream
 from ssmd_core.sink import Health
 from ssmd_core.testing import until
-from ssmd_sink_file import files as file_operations
-from ssmd_sink_file import parts, segments
+from ssmd_sink_file.disk import files as file_operations
+from ssmd_sink_file.disk import segments
+from ssmd_sink_file.objects import parts
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from ssmd_core.clock import NS, day_of
 from ssmd_core.testing import until
-from ssmd_sink_file import kept as keeping
-from ssmd_sink_file.compress import Compression
-from ssmd_sink_file.kept import superseded
-from ssmd_sink_file.layout import Kind
-from ssmd_sink_file.spool import PartName
+from ssmd_sink_file.frames.compress import Compression
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.objects import kept as keeping
+from ssmd_sink_file.objects.kept import superseded
+from ssmd_sink_file.objects.spool import PartName
 
 pytestmark = pytest.mark.anyio
 

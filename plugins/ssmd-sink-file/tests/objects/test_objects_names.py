@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssmd_core.clock import day_of
-from ssmd_sink_file.compress import Compression
-from ssmd_sink_file.layout import Kind
-from ssmd_sink_file.spool import OpenName, PartName, Spool, days_of, last_ts_of, lines_in
+from ssmd_sink_file.frames.compress import Compression
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.objects.spool import OpenName, PartName, Spool, days_of, last_ts_of, lines_in
 
 _TIMES = st.integers(min_value=0, max_value=9_000_000_000_000_000_000)
 _KINDS = st.sampled_from(Kind)

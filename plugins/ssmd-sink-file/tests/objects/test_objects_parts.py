@@ -214,6 +214,7 @@ async def test_frames_are_counted(archive, batch, told):
         assert told.metrics.archived_bytes > 100
         assert told.metrics.archive_sync.total > 0
         assert told.metrics.archive_free_bytes > 0
+        assert told.metrics.upload_backlog_bytes == 0
         assert storage.health() == Health(ok=True)
 
 

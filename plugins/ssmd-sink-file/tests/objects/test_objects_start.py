@@ -12,8 +12,8 @@ import pytest
 from ssmd_core.errors import StorageUnusable
 from ssmd_core.records import Stream
 from ssmd_core.testing import until
-from ssmd_sink_file.object_config import ObjectConfig, S3Config
-from ssmd_sink_file.objects import ObjectStorage
+from ssmd_sink_file.objects.config import ObjectConfig, S3Config
+from ssmd_sink_file.objects.sink import ObjectStorage
 
 pytestmark = pytest.mark.anyio
 
@@ -260,7 +260,9 @@ async def test_no_credentials_at_all_are_told_before_anything_starts(make_s3, mo
 async def test_a_store_that_does_not_answer_is_no_fault(
     make_s3, proxy, mode, batch, told, monkeypatch
 ):
-    monkeypatch.setattr("ssmd_sink_file.shipping._REACH_SECONDS", 0.5 if mode == "stall" else 20.0)
+    monkeypatch.setattr(
+        "ssmd_sink_file.objects.shipping._REACH_SECONDS", 0.5 if mode == "stall" else 20.0
+    )
     await proxy.turn(mode)
     storage = make_s3(config={"endpoint_url": proxy.url})
     assert await storage.open() == 0
@@ -329,7 +331,7 @@ async def test_a_spool_that_cannot_be_read_is_told(make, spool, monkeypatch):
     def refuse(*_args):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("ssmd_sink_file.objects.look", refuse)
+    monkeypatch.setattr("ssmd_sink_file.objects.sink.look", refuse)
     with pytest.raises(StorageUnusable, match=r"cannot read the spool .*EACCES.*move it away"):
         await make().open()
 

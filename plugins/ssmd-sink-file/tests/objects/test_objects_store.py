@@ -8,9 +8,9 @@ import threading
 import fsspec
 import pytest
 
-from ssmd_sink_file import store as store_module
-from ssmd_sink_file.object_config import AbfsConfig, GsConfig, ObjectConfig, S3Config
-from ssmd_sink_file.store import Put, Store, StoreFailed, StoreRefused
+from ssmd_sink_file.objects import store as store_module
+from ssmd_sink_file.objects.config import AbfsConfig, GsConfig, ObjectConfig, S3Config
+from ssmd_sink_file.objects.store import Put, Store, StoreFailed, StoreRefused
 
 
 class Answer(Exception):

@@ -129,7 +129,7 @@ async def test_after_a_minute_a_store_that_takes_nothing_makes_us_not_ready(
         storage._parts.close_older(0)
         await settled(storage, lambda: failures(told))
         assert storage.health() == Health(ok=True)
-        monkeypatch.setattr("ssmd_sink_file.shipping._PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("ssmd_sink_file.objects.shipping._PATIENCE_SECONDS", 0.0)
         health = storage.health()
         assert not health.ok
         assert f"1 parts (0.0 MB compressed) wait in {spool / 'kalshi'}" in health.reason
@@ -205,7 +205,7 @@ async def test_an_object_whose_digest_is_no_md5_is_read_back(
 ):
     async with s3_archive() as storage:
         storage.append(batch(b"1"))
-    monkeypatch.setattr("ssmd_sink_file.store._digests", lambda info: {"f" * 32})
+    monkeypatch.setattr("ssmd_sink_file.objects.store._digests", lambda info: {"f" * 32})
     async with s3_archive(config={"spool": str(tmp_path / "again")}) as storage:
         storage.append(batch(b"1"))
     assert failures(told) == []
@@ -270,9 +270,9 @@ import sys, anyio
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 from ssmd_core.sink import StorageContext
-from ssmd_sink_file import shipping
-from ssmd_sink_file.object_config import ObjectConfig
-from ssmd_sink_file.objects import ObjectStorage
+from ssmd_sink_file.objects import shipping
+from ssmd_sink_file.objects.config import ObjectConfig
+from ssmd_sink_file.objects.sink import ObjectStorage
 
 async def main(bucket, url, spool):
     shipping._REACH_SECONDS = 0.1
@@ -308,8 +308,8 @@ import sys, anyio
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 from ssmd_core.sink import StorageContext
-from ssmd_sink_file.object_config import ObjectConfig
-from ssmd_sink_file.objects import ObjectStorage
+from ssmd_sink_file.objects.config import ObjectConfig
+from ssmd_sink_file.objects.sink import ObjectStorage
 
 async def main(bucket, url, spool):
     context = StorageContext(feed="kalshi", environment="t", metrics=Metrics(),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmd_core.testing import until
-from ssmd_sink_file.worker import Worker, backoff_seconds, in_daemon
+from ssmd_sink_file.objects.worker import Worker, backoff_seconds, in_daemon
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,1 @@
+"""The archive in object storage: parts in a spool, shipped one by one."""

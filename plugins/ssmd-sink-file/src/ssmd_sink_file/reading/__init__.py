@@ -1,0 +1,1 @@
+"""Archives as an audit reads them, without a lock, from wherever they lie."""
