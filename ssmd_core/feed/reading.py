@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 from ssmd_core.errors import ParseError
@@ -12,6 +12,7 @@ from ssmd_core.feed.validity import is_json, is_utf8
 __all__ = ["read_fetched", "read_frames"]
 
 _PARSED = frozenset({Parsed})
+_MALFORMED = FrameKind.MALFORMED
 _NOT_TEXT = Parsed(
     label="not_text", kind=FrameKind.MALFORMED, fault="a binary frame, or text that is not UTF-8"
 )
@@ -37,20 +38,21 @@ def read_frames(
     Returns:
         One ``Parsed`` a frame, and the positions of the frames to archive as raw bytes.
     """
-    raw = set(binary)
-    raw.update(i for i, data in enumerate(frames) if not data.isascii() and not is_utf8(data))
-    if raw:
+    unread = binary
+    if not all(map(bytes.isascii, frames)):
+        unread = binary.union(i for i, data in enumerate(frames) if not is_utf8(data))
+    if unread:
         parsed = [
-            _NOT_TEXT if i in raw else _read(feed, [data], session)[0]
+            _NOT_TEXT if i in unread else _read(feed, [data], session)[0]
             for i, data in enumerate(frames)
         ]
     else:
         parsed = _read(feed, frames, session, skims=skims)
-    for i, said in enumerate(parsed):
-        trusted = feed.strict_json and said.kind is not FrameKind.MALFORMED
-        if i not in raw and not trusted and not is_json(frames[i]):
-            raw.add(i)
-    return parsed, frozenset(raw)
+    doubtful: Iterable[int] = range(len(frames))
+    if feed.strict_json:
+        doubtful = [i for i, said in enumerate(parsed) if said.kind is _MALFORMED]
+    invalid = [i for i in doubtful if i not in unread and not is_json(frames[i])]
+    return parsed, unread.union(invalid) if invalid else unread
 
 
 def read_fetched(
@@ -70,11 +72,12 @@ def _read(
     feed: WebSocketFeed | Feed, frames: list[bytes], session: Any, *, skims: bool = False
 ) -> list[Parsed]:
     """Let the feed read text frames. What an override gets wrong is read one by one."""
-    with contextlib.suppress(Exception):
-        read = feed.skim_batch if skims else feed.parse_batch
-        parsed = read(frames, session)
+    try:
+        parsed = (feed.skim_batch if skims else feed.parse_batch)(frames, session)
         if len(parsed) == len(frames) and _PARSED.issuperset(map(type, parsed)):
             return parsed
+    except Exception:  # noqa: BLE001, S110  said of each frame, below
+        pass
     return [_read_one(feed, data, session) for data in frames]
 
 

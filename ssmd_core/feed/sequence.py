@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssmd_core.feed.contract import Parsed
 
 __all__ = ["Gap", "SequenceTracker"]
 
@@ -69,6 +73,25 @@ class SequenceTracker:
         place.next = last + 1
         place.ts = ts
         return gap
+
+    def follow(self, parsed: Sequence[Parsed], first_ts: int) -> list[Gap]:
+        """Take frames in order, the first of which was received at ``first_ts``; the hot call."""
+        gaps: list[Gap] = []
+        places, ts = self._places, first_ts
+        for said in parsed:
+            first = said.first_seq
+            if first is not None:
+                last = said.last_seq
+                place = places.get(said.sid)
+                # Nearly always one number, and the one that is due.
+                if place is not None and place.next == first and last == first:
+                    place.next, place.ts = first + 1, ts
+                else:
+                    gap = self.check(said.sid, first, first if last is None else last, ts)
+                    if gap is not None:
+                        gaps.append(gap)
+            ts += 1
+        return gaps
 
     def open(self, sid: Hashable, ts: int) -> None:
         """Begin a channel: a confirmed subscription starts its own count.

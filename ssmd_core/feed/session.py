@@ -7,7 +7,7 @@ one hand-over to the intake, then sequences and rare events.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -257,30 +257,40 @@ class FeedSession:
     # ── between ──────────────────────────────────────────────────────────────────
 
     def _follow(self, batch: Batch, parsed: list[Parsed]) -> bool:
-        """Count types, follow sequences, answer rare events."""
+        """Count types, follow sequences, answer rare events. Return whether any is data."""
         counts: dict[str, int] = {}
-        alive = 0
-        check = self.tracker.check
-        for index, said in enumerate(parsed):
+        for said in parsed:
             counts[said.label] = counts.get(said.label, 0) + 1
-            if said.kind is _DATA or said.kind is _UNKNOWN:
-                alive += 1
-            if said.first_seq is not None:
-                last = said.first_seq if said.last_seq is None else said.last_seq
-                gap = check(said.sid, said.first_seq, last, batch.first_ts + index)
-                if gap is not None:
-                    self._on_gap(gap)
-            if said.event is not None:
-                self._on_event(said, batch.first_ts + index)
-            if said.fault:
-                self._intake.fault(batch, index, said)
         for label, count in counts.items():
             self._metrics.messages.add(label, count)
+        rare = [i for i, said in enumerate(parsed) if said.event is not None or said.fault]
+        if rare:
+            self._follow_rare(batch, parsed, rare)
+        else:
+            self._follow_numbers(parsed, batch.first_ts)
         if self.tracker.regressed:
             self._metrics.sequence_regressed += self.tracker.regressed
             self.tracker.regressed = 0
-        self.data_frames += alive
-        return alive > 0
+        alive = [said for said in parsed if said.kind is _DATA or said.kind is _UNKNOWN]
+        self.data_frames += len(alive)
+        return bool(alive)
+
+    def _follow_rare(self, batch: Batch, parsed: list[Parsed], rare: list[int]) -> None:
+        """Follow frames some of which (``rare``) bring news: numbers before them are theirs."""
+        start = 0
+        for index in rare:
+            said, ts = parsed[index], batch.first_ts + index
+            self._follow_numbers(parsed[start : index + 1], batch.first_ts + start)
+            start = index + 1
+            if said.event is not None:
+                self._on_event(said, ts)
+            if said.fault:
+                self._intake.fault(batch, index, said)
+        self._follow_numbers(parsed[start:], batch.first_ts + start)
+
+    def _follow_numbers(self, parsed: Sequence[Parsed], first_ts: int) -> None:
+        for gap in self.tracker.follow(parsed, first_ts):
+            self._on_gap(gap)
 
     def _on_gap(self, gap: Gap) -> None:
         channel = self.channels.get(gap.sid, str(gap.sid))

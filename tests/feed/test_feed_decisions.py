@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmd_core.feed import Acknowledged, Refused, Send, Subscribed, Unsubscribed
+from ssmd_core.feed import Acknowledged, Parsed, Refused, Send, Subscribed, Unsubscribed
 from ssmd_core.feed.policy import Backoff, Liveness, SilencePatience
 from ssmd_core.feed.sequence import SequenceTracker
 from ssmd_core.feed.states import Life, State, Step
@@ -168,6 +168,36 @@ class TestSequence:
         gaps = [gap for n in order if (gap := tracker.check(0, n, n, n))]
         covered = [n for gap in gaps for n in range(gap.first, gap.last + 1)]
         assert len(covered) == len(set(covered))
+
+    @given(
+        st.lists(
+            st.tuples(st.integers(1, 2), st.none() | st.integers(1, 8), st.integers(0, 2)),
+            max_size=20,
+        ),
+        st.sampled_from([None, 1]),
+    )
+    def test_a_wake_up_at_once_finds_what_frame_by_frame_does(self, frames, start):
+        together, single = SequenceTracker(start), SequenceTracker(start)
+        for tracker in (together, single):
+            tracker.open(1, 5)
+        parsed = [
+            Parsed(
+                label="x",
+                sid=sid,
+                first_seq=first,
+                last_seq=None if first is None or not width else first + width - 1,
+            )
+            for sid, first, width in frames
+        ]
+        expected = [
+            single.check(each.sid, each.first_seq, each.last_seq or each.first_seq, 10 + i)
+            for i, each in enumerate(parsed)
+            if each.first_seq is not None
+        ]
+        assert together.follow(parsed, 10) == [gap for gap in expected if gap]
+        assert together.last_numbers() == single.last_numbers()
+        assert together.numbered_until() == single.numbered_until()
+        assert together.regressed == single.regressed
 
 
 class TestBackoff:
