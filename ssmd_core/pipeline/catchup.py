@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import anyio
-import structlog
 
 from ssmd_core.clock import iso
+from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.cursor import Cursor
 from ssmd_core.pipeline.encoding import BACKFILL, CATCHUP, Encoding
@@ -21,7 +21,7 @@ from ssmd_core.sink import Message, Storage, Stored
 
 __all__ = ["CatchUp", "Log"]
 
-_logger = structlog.get_logger("ssmd.catchup")
+_logger = get_logger("ssmd.catchup")
 _RETRY_SECONDS = 1.0
 _TRIES = 5
 """So often a bus that is there is asked how far it came: one that just started is slow."""

@@ -6,9 +6,9 @@ import re
 
 import anyio
 import anyio.to_thread
-import structlog
 
 from ssmd_core.clock import NS
+from ssmd_core.log import get_logger
 from ssmd_core.sink import Storage
 
 __all__ = ["Cursor"]
@@ -23,7 +23,7 @@ asked yet what it has of before.
 """
 _BEFORE_ALL = 10**18
 """The least of them."""
-_log = structlog.get_logger("ssmd.cursor")
+_log = get_logger("ssmd.cursor")
 
 
 class Cursor:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
-import structlog
 
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.cursor import Cursor
 from ssmd_core.sink import Storage
@@ -20,7 +20,7 @@ __all__ = ["Durability"]
 _PLACE_SECONDS = 0.25
 _SLOW_SECONDS = 5.0
 """A sync that takes longer is told to operators while it lasts."""
-_log = structlog.get_logger("ssmd.durability")
+_log = get_logger("ssmd.durability")
 
 
 class Place(Protocol):

@@ -44,30 +44,27 @@ class Encoding:
         Of what was fetched (``origin`` backfill) what was seen before is left, too.
         """
         out: list[Message] = []
-        kinds, encode, schema = self._kinds, self._encoder.encode, self._schema
+        put, kinds, encode, schema = out.append, self._kinds, self._encoder.encode, self._schema
+        feed, place = self._feed, f"{self._feed}:{self._connector}:"
         note = self._seen.note if origin != BACKFILL else _forget
-        for index, said in enumerate(parsed):
+        for ts, said in enumerate(parsed, batch.first_ts):
             for further, record in enumerate(said.records):
-                if record.kind not in kinds:
+                kind = record.kind
+                if kind not in kinds:
                     continue
-                ts = batch.first_ts + index
                 try:
                     payload = encode(record, ts)
                     key = record.key
                     if key is not None:
-                        message_id = f"{self._feed}:{record.kind}:{key}"
+                        message_id = f"{feed}:{kind}:{key}"
                         note(message_id)
                     else:
-                        message_id = self._place(ts, further)
+                        message_id = f"{place}{ts}:{further}" if further else f"{place}{ts}"
+                    put(Message(kind, record.ticker, payload, message_id, ts, schema, origin))
                 except RecordError as error:
                     self._metrics.unpublishable.add(str(error))
-                    continue
                 except Exception as error:  # noqa: BLE001  a stranger's fault costs one record
                     self._metrics.unpublishable.add(f"encoder failed: {type(error).__name__}")
-                    continue
-                out.append(
-                    Message(record.kind, record.ticker, payload, message_id, ts, schema, origin)
-                )
         return self._fresh(out) if origin == BACKFILL else out
 
     def status(self, ts: int, line: bytes, origin: str = "") -> Message:
@@ -88,10 +85,6 @@ class Encoding:
     def carries(self, said: Parsed) -> bool:
         """Say whether anything of a frame goes to the bus."""
         return any(record.kind in self._kinds for record in said.records)
-
-    def _place(self, ts: int, further: int) -> str:
-        name = f"{self._feed}:{self._connector}:{ts}"
-        return f"{name}:{further}" if further else name
 
     def _fresh(self, messages: list[Message]) -> list[Message]:
         fresh = self._seen.fresh(messages)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import structlog
-
+from ssmd_core.log import get_logger
 from ssmd_core.sink import Health, Message, Stored, Transport
 
 __all__ = ["Guarded"]
 
-_log = structlog.get_logger("ssmd.publisher")
+_log = get_logger("ssmd.publisher")
 
 Answer = TypeVar("Answer")
 

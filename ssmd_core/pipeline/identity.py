@@ -6,9 +6,9 @@ import re
 import secrets
 
 import msgspec
-import structlog
 
 from ssmd_core.errors import StorageFailed
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.ledger import INTRODUCTIONS
 from ssmd_core.pipeline.recovery import ledger_beginnings
 from ssmd_core.sink import Storage
@@ -17,7 +17,7 @@ __all__ = ["connector_id", "new_id"]
 
 _NAME = "connector"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_log = structlog.get_logger("ssmd.identity")
+_log = get_logger("ssmd.identity")
 
 
 def new_id() -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from ssmd_core.clock import ReceiptClock, iso
+from ssmd_core.log import get_logger
 from ssmd_core.sink import Storage
 
 __all__ = ["INTRODUCTIONS", "LEDGER_VERSION", "Ledger", "Observe"]
@@ -27,7 +27,7 @@ _MAX_HELD = 10_000
 _QUIET = frozenset(
     {"repaired", "subscribed", "session_carried", "rotated", "resumed", "sink_recovered"}
 )
-_log = structlog.get_logger("ssmd.ledger")
+_log = get_logger("ssmd.ledger")
 
 
 class Ledger:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
-import structlog
 
 from ssmd_core.clock import NS, iso
 from ssmd_core.feed import Parsed, WebSocketFeed
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
 from ssmd_core.pipeline.cursor import Cursor
@@ -32,7 +32,7 @@ __all__ = ["Pipeline"]
 _DAY_NS = 86_400 * NS
 _TICK_SECONDS = 0.25
 _LIVE = Stream.LIVE
-_log = structlog.get_logger("ssmd.pipeline")
+_log = get_logger("ssmd.pipeline")
 
 
 class Pipeline:

@@ -88,7 +88,7 @@ class Publisher:
             self._give(messages)
             return False
         self._queue.extend(messages)
-        self._queue_bytes += sum(len(m.payload) + _MESSAGE_COST for m in messages)
+        self._queue_bytes += _cost(messages)
         self.pump()
         if self._queue_bytes > self._limit:
             self._overflow()
@@ -109,7 +109,7 @@ class Publisher:
             if room <= 0:
                 break
             part = [self._queue.popleft() for _ in range(room)]
-            self._queue_bytes -= sum(len(m.payload) + _MESSAGE_COST for m in part)
+            self._queue_bytes -= _cost(part)
             self._give(part)
         if self.behind_from is None:
             self._metrics.backlog_bytes = self._queue_bytes
@@ -245,7 +245,7 @@ class Publisher:
 
     def _drop_oldest(self) -> None:
         message = self._queue.popleft()
-        self._queue_bytes -= len(message.payload) + _MESSAGE_COST
+        self._queue_bytes -= _cost((message,))
         if message.kind == STATUS:
             # What says what is missing is the last to be given up, and goes first after.
             self._lines.append(message)
@@ -268,3 +268,8 @@ class Publisher:
                 from_ts=iso(from_ts),
                 to_ts=iso(self._dropped_to),
             )
+
+
+def _cost(messages: Sequence[Message]) -> int:
+    # A list first: in the hot path it is twice as fast as a generator.
+    return sum([len(message.payload) for message in messages]) + _MESSAGE_COST * len(messages)

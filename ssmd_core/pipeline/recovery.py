@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import structlog
 
 from ssmd_core.clock import NS, iso
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.ledger import INTRODUCTIONS
 
 __all__ = ["Coverage", "ledger_beginnings", "read_coverage"]
 
-_log = structlog.get_logger("ssmd.recovery")
+_log = get_logger("ssmd.recovery")
 _DAY_NS = 86_400 * NS
 _BEGINNINGS = INTRODUCTIONS | {"subscribed"}
 _REPAIRS = frozenset({"repaired", "unrepaired"})

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 import anyio
-import structlog
 
 from ssmd_core.clock import NS
 from ssmd_core.feed import WebSocketFeed
 from ssmd_core.feed.lag import Lag
 from ssmd_core.feed.repair import Missed
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.log import LogReader
@@ -20,7 +20,7 @@ from ssmd_core.sink import Message, Storage, Stored
 
 __all__ = ["Known", "ask", "beginning", "fetched_from", "lag_at", "place_below", "recall"]
 
-_log = structlog.get_logger("ssmd.catchup")
+_log = get_logger("ssmd.catchup")
 _ASK_SECONDS = 30.0
 _LOOK_BACK_NS = 5 * NS
 _LAG_NS = NS
