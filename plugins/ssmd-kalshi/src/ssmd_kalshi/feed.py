@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Protocol, Self
 
 from ssmd_core.clock import NS, Clock, SystemClock
-from ssmd_core.errors import CredentialError, ParseError
+from ssmd_core.errors import CredentialError
 from ssmd_core.feed import (
     Action,
     ConnectionPlan,
@@ -18,8 +18,9 @@ from ssmd_core.feed import (
 )
 from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_kalshi.config import BOOKS, KalshiConfig
-from ssmd_kalshi.messages import parse
+from ssmd_kalshi.messages import decode, parse
 from ssmd_kalshi.rest import TradesPage, first_page, next_page, parse_trades, rest_endpoint
+from ssmd_kalshi.skim import skim
 from ssmd_kalshi.subscriptions import Subscriptions
 
 __all__ = ["KalshiFeed", "Signer", "plan_connections"]
@@ -107,11 +108,35 @@ class KalshiFeed(WebSocketFeed):
         return parse(data)
 
     def parse_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
-        """Read the frames of one wake-up; a loop without calls in between."""
-        try:
-            return list(map(parse, frames))
-        except ParseError:
-            return super().parse_batch(frames, session)
+        """Read the frames of one wake-up; nearly all of them without a call in between."""
+        said: list[Parsed] = []
+        for data in frames:
+            try:
+                said.append(decode(data).read())
+            except Exception:  # noqa: BLE001  whatever is wrong with it, the full reading tells
+                said += super().parse_batch((data,), session)
+        return said
+
+    def skim_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
+        """Read the frames of one wake-up, records only at its ends.
+
+        The ends are parsed up to a frame that has records. So what is wrong with every
+        record of a channel is told here too.
+        """
+        first = self._parse_to_record(frames, session)
+        last = self._parse_to_record(frames[: len(first) - 1 : -1], session)[::-1]
+        between = frames[len(first) : len(frames) - len(last)]
+        skimmed = skim(between, lambda data: self.parse_batch((data,), session)[0])
+        return [*first, *skimmed, *last]
+
+    def _parse_to_record(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
+        """Parse frames until one has records, that one included."""
+        said: list[Parsed] = []
+        for data in frames:
+            said += self.parse_batch((data,), session)
+            if said[-1].records:
+                break
+        return said
 
     def on_event(self, event: Fact, session: Session) -> Iterable[Action]:
         """Follow replies, mend what was refused or skipped."""

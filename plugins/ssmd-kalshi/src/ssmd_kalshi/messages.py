@@ -6,6 +6,7 @@ with its body stands in ``Parsed.fault``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import reduce
 from operator import or_
@@ -25,7 +26,7 @@ from ssmd_kalshi.lifecycle import (
 from ssmd_kalshi.market_data import DeltaFrame, SnapshotFrame, TickerFrame, TradeFrame
 from ssmd_kalshi.replies import ErrorFrame, OkFrame, SubscribedFrame, UnsubscribedFrame
 
-__all__ = ["parse"]
+__all__ = ["FRAMES", "decode", "parse"]
 
 _LONGEST_LABEL: Final = 64
 
@@ -36,7 +37,7 @@ class _Envelope(msgspec.Struct, gc=False):
     seq: int | None = None
 
 
-_FRAMES: Final[tuple[type[Frame], ...]] = (
+FRAMES: Final[tuple[type[Frame], ...]] = (
     TickerFrame,
     TradeFrame,
     DeltaFrame,
@@ -50,9 +51,11 @@ _FRAMES: Final[tuple[type[Frame], ...]] = (
     UnsubscribedFrame,
     ErrorFrame,
 )
-_KINDS: Final = {frame.label: frame.kind for frame in _FRAMES}
-_KNOWN: Final[Any] = reduce(or_, _FRAMES)
-_decode = msgspec.json.Decoder(_KNOWN, float_hook=Decimal).decode
+"""Every type that is known."""
+_KINDS: Final = {frame.label: frame.kind for frame in FRAMES}
+_KNOWN: Final[Any] = reduce(or_, FRAMES)
+decode: Final[Callable[[bytes], Frame]] = msgspec.json.Decoder(_KNOWN, float_hook=Decimal).decode
+"""Return the frame of a known type; raises where ``parse`` would have more to say."""
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
@@ -66,8 +69,7 @@ def parse(data: bytes) -> Parsed:
         ParseError: not JSON, not an object, or an envelope of other types.
     """
     try:
-        frame: Frame = _decode(data)
-        return frame.read()
+        return decode(data).read()
     except (msgspec.ValidationError, ParseError, TypeError) as error:
         # TypeError: an array or an object where the cache of numbers wants a scalar.
         return _read_envelope(data, error)
