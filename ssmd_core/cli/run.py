@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import structlog
 
 from ssmd_core.cli.signals import signals
 from ssmd_core.config import ProcessSettings, load_files
 from ssmd_core.errors import SsmdError
+from ssmd_core.log import get_logger
 from ssmd_core.pipeline.ledger import Observe
 from ssmd_core.plugins.index import PluginIndex
 from ssmd_core.plugins.observers import Observers
@@ -23,7 +23,7 @@ from ssmd_core.service.plan import RunPlan, resolve
 
 __all__ = ["loop_options", "report", "run"]
 
-_log = structlog.get_logger("ssmd")
+_log = get_logger("ssmd")
 
 
 def run(

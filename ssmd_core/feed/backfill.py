@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import anyio
-import structlog
 
 from ssmd_core.clock import NS, iso
 from ssmd_core.errors import FetchFailed, ParseError
@@ -21,6 +20,7 @@ from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.reading import read_fetched
 from ssmd_core.feed.repair import Fetch, Missed
+from ssmd_core.log import get_logger
 from ssmd_core.records import Batch, Stream
 
 __all__ = ["Backfiller", "Get"]
@@ -34,7 +34,7 @@ _FIRST_WAIT_SECONDS = 1.0
 _LAG_SECONDS = 1.0
 """A venue's history lags its stream, and holes come in swarms."""
 _MAX_PAGES = 10_000
-_log = structlog.get_logger("ssmd.backfill")
+_log = get_logger("ssmd.backfill")
 
 
 @dataclass(slots=True)

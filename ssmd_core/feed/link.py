@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
 from ssmd_core.clock import NS, Clock, ReceiptClock, iso
@@ -25,11 +24,12 @@ from ssmd_core.feed.session import FeedSession, Intake
 from ssmd_core.feed.states import State, Step
 from ssmd_core.feed.subscriptions import Refusal
 from ssmd_core.feed.websocket import Connection, dial
+from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 
 __all__ = ["Group", "HostParts", "Link"]
 
-_log = structlog.get_logger("ssmd.feed")
+_log = get_logger("ssmd.feed")
 _REFUSED_RETRY_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _QUIET_SECONDS = 60.0

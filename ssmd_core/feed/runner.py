@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
-import structlog
 
 from ssmd_core.clock import NS
 from ssmd_core.errors import ConnectionEnded
@@ -16,10 +15,11 @@ from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.session import FeedSession
 from ssmd_core.feed.states import State, Step
+from ssmd_core.log import get_logger
 
 __all__ = ["FeedRunner"]
 
-_log = structlog.get_logger("ssmd.feed")
+_log = get_logger("ssmd.feed")
 
 
 class FeedRunner:

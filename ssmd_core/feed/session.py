@@ -12,8 +12,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import structlog
-
 from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.contract import (
@@ -40,12 +38,13 @@ from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.sequence import Gap, SequenceTracker
 from ssmd_core.feed.states import Life, State, Step
 from ssmd_core.feed.subscriptions import Subscriptions
+from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 
 __all__ = ["FeedSession", "Intake", "Wire"]
 
-_log = structlog.get_logger("ssmd.feed")
+_log = get_logger("ssmd.feed")
 _DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 

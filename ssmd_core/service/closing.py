@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
-import structlog
+
+from ssmd_core.log import get_logger
 
 __all__ = ["Closer", "Shares", "Stop", "close_all", "share"]
 
-_log = structlog.get_logger("ssmd")
+_log = get_logger("ssmd")
 _LEAST_SECONDS = 4.0
 """However short the limit is set, files and sockets are given so long to close."""
 

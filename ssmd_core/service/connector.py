@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import structlog
 
 from ssmd_core.clock import NS, Clock, ReceiptClock, SystemClock, iso
 from ssmd_core.errors import SsmdError, StorageFailed, StorageUnusable
@@ -20,6 +19,7 @@ from ssmd_core.feed.host import FeedHost
 from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
 from ssmd_core.feed.runner import FeedRunner
+from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.identity import connector_id, new_id
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connector"]
 
-_log = structlog.get_logger("ssmd")
+_log = get_logger("ssmd")
 _TICK_LIMIT_SECONDS = 30.0
 
 

@@ -1,7 +1,7 @@
 """How log lines look, which are written, and what never stands in them.
 
-Lines of structlog and of the standard library go one way, to standard error. Fields
-common to all lines come from ``structlog.contextvars``.
+Everybody's lines, ours, a plugin's and a library's, go by the standard library's loggers
+to standard error.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ import json
 import logging
 import os
 import re
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import msgspec
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from functools import partial
 
 from ssmd_core.errors import UsageError
-from ssmd_core.service.redaction import redact
+from ssmd_core.service.lines import Lines, as_json, as_text
 from ssmd_core.service.stderr import LineWriter
 
 __all__ = ["TRACE", "Levels", "configure", "parse_levels"]
@@ -38,7 +33,6 @@ _LEVELS = {
 }
 _QUIET = ("asyncio", "fsspec", "botocore", "nats", "s3fs", "urllib3", "uvicorn", "websockets")
 """They say at ``info`` what concerns nobody but their authors."""
-_FIRST = ("timestamp", "level", "event", "feed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +88,6 @@ def configure(level: str = "info", fmt: str | None = None) -> None:
     handler.setFormatter(_formatter(console=console))
     _install(handler)
     logging.captureWarnings(capture=True)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
     for part in levels.unknown:
         logging.getLogger(__name__).warning(
             "log level not understood", extra={"part": part, "allowed": list(_LEVELS)}
@@ -155,66 +139,7 @@ def _install(handler: _Stderr) -> None:
 
 
 def _formatter(*, console: bool) -> logging.Formatter:
-    rendering: tuple[Processor, ...] = (
-        (_error_text, _without_secrets, _people())
-        if console
-        else (_error_fields, _without_secrets, _in_order, _json)
-    )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *rendering,
-        ],
-    )
-
-
-def _raised(event: EventDict) -> BaseException | None:
-    match event.pop("exc_info", None):
-        case BaseException() as error:
-            return error
-        case (_, BaseException() as error, _):
-            return error
-        case flag:
-            return sys.exc_info()[1] if flag else None
-
-
-def _error_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    error = _raised(event)
-    if error is not None:
-        event.setdefault("error", traceback.format_exception_only(error)[-1].strip())
-        event["traceback"] = "".join(traceback.format_exception(error)).rstrip()
-    return event
-
-
-def _error_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    error = _raised(event)
-    if error is not None:
-        event["exception"] = "".join(traceback.format_exception(error)).rstrip()
-    return event
-
-
-def _without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    masked: EventDict = redact(event)
-    return masked
-
-
-def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    first = {key: event[key] for key in _FIRST if key in event}
-    return {**first, **event}
-
-
-def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return msgspec.json.encode(event).decode()
-
-
-def _people() -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=os.isatty(_STDERR) and not os.environ.get("NO_COLOR"),
-        exception_formatter=structlog.dev.plain_traceback,
-        sort_keys=False,
-    )
+    if not console:
+        return Lines(as_json)
+    colours = os.isatty(_STDERR) and not os.environ.get("NO_COLOR")
+    return Lines(partial(as_text, colours=colours))

@@ -7,11 +7,10 @@ import subprocess
 import time
 
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from ssmd_core.cli.run import loop_options, only_fault, report
 from ssmd_core.errors import ConfigError, CredentialsRefused, StorageFailed
+from ssmd_core.log import FIELDS
 
 RUN = ("--feed", "feed.yaml", "--env", "env.yaml")
 
@@ -166,11 +165,11 @@ def test_a_group_that_holds_anything_else_is_no_fault_of_ours():
     ("error", "code"),
     [(ConfigError("x"), 2), (CredentialsRefused("x"), 3), (StorageFailed("x"), 1)],
 )
-def test_a_fault_of_ours_has_its_exit_code(error, code):
-    structlog.reset_defaults()
-    with capture_logs() as lines:
-        assert report(error) == code
-    assert lines[-1] == {"event": "x", "exit_code": code, "log_level": "error"}
+def test_a_fault_of_ours_has_its_exit_code(error, code, caplog):
+    assert report(error) == code
+    last = caplog.records[-1]
+    assert (last.message, last.levelname) == ("x", "ERROR")
+    assert getattr(last, FIELDS) == {"exit_code": code}
 
 
 def test_uvloop_is_used_where_it_is_installed(monkeypatch):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import anyio
 import pytest
-import structlog
 from anyio import to_thread
 
 from rig.conservation import Books, backfilled_ids, judge_archive, judge_bus, nanoseconds
@@ -329,10 +328,9 @@ def swift(monkeypatch):
     monkeypatch.setattr(to_thread, "run_sync", at_once)
     for call in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, call, lambda fd: None)
-    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    structlog.configure(wrapper_class=silent)
+    logging.disable(logging.CRITICAL)
     yield
-    structlog.reset_defaults()
+    logging.disable(logging.NOTSET)
 
 
 class Recorded(NamedTuple):

@@ -10,11 +10,11 @@ import warnings
 from datetime import datetime, timedelta
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmd_core.errors import UsageError
+from ssmd_core.log import get_logger
 from ssmd_core.service.logs import TRACE, configure, parse_levels
 
 
@@ -33,8 +33,6 @@ def lines(capfd):
         root.removeHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def _ours():
@@ -43,7 +41,7 @@ def _ours():
 
 def test_a_line_is_one_json_object_with_time_level_and_event_first(lines):
     configure("info", "json")
-    structlog.get_logger("ssmd_core.feed").info("connected", conn=0, feed="kalshi")
+    get_logger("ssmd_core.feed").info("connected", conn=0, feed="kalshi")
     (line,) = lines()
     assert list(line) == ["timestamp", "level", "event", "feed", "conn", "logger"]
     assert line["event"] == "connected"
@@ -54,17 +52,9 @@ def test_a_line_is_one_json_object_with_time_level_and_event_first(lines):
 
 def test_the_time_is_iso_in_utc(lines):
     configure("info", "json")
-    structlog.get_logger().info("now")
+    get_logger("ssmd").info("now")
     (line,) = lines()
     assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta(0)
-
-
-def test_a_field_bound_once_stands_on_every_line_of_both_libraries(lines):
-    configure("info", "json")
-    structlog.contextvars.bind_contextvars(feed="kalshi")
-    structlog.get_logger().info("one")
-    logging.getLogger("ssmd_core").info("two")
-    assert [line["feed"] for line in lines()] == ["kalshi", "kalshi"]
 
 
 def test_the_standard_library_comes_the_same_way_with_its_extra_fields(lines):
@@ -109,11 +99,11 @@ def test_a_level_word_decides_what_is_heard(lines, word, heard):
     assert [line["level"] for line in lines()] == heard
 
 
-def test_the_same_levels_hold_for_structlog(lines):
+def test_the_same_levels_hold_for_our_own_loggers(lines):
     configure("warn,ssmd_core.feed=debug", "json")
     for name in ("ssmd_core.feed.host", "ssmd_core.pipeline"):
-        structlog.get_logger(name).debug("said")
-        structlog.get_logger(name).warning("said")
+        get_logger(name).debug("said")
+        get_logger(name).warning("said")
     assert [(line["logger"], line["level"]) for line in lines()] == [
         ("ssmd_core.feed.host", "debug"),
         ("ssmd_core.feed.host", "warning"),
@@ -161,7 +151,7 @@ def test_an_unknown_format_is_a_usage_error_that_names_the_two():
 
 def test_an_exception_is_one_line_with_its_traceback(lines):
     configure("info", "json")
-    for logger in (structlog.get_logger(), logging.getLogger("ssmd_core")):
+    for logger in (get_logger("ssmd"), logging.getLogger("ssmd_core")):
         try:
             int("x")
         except ValueError:
@@ -176,14 +166,14 @@ def test_an_exception_is_one_line_with_its_traceback(lines):
 
 def test_an_exception_handed_over_is_shown_without_being_raised(lines):
     configure("info", "json")
-    structlog.get_logger().warning("retried", exc_info=ValueError("cut"))
+    get_logger("ssmd").warning("retried", exc_info=ValueError("cut"))
     (line,) = lines()
     assert line["error"] == "ValueError: cut"
 
 
 def test_no_exception_at_hand_makes_no_traceback(lines):
     configure("info", "json")
-    structlog.get_logger().info("fine", exc_info=True)
+    get_logger("ssmd").info("fine", exc_info=True)
     (line,) = lines()
     assert "traceback" not in line
 
@@ -192,12 +182,12 @@ def test_no_exception_at_hand_makes_no_traceback(lines):
 def test_no_secret_stands_in_a_line_whatever_way_it_came(lines, capfd, fmt):
     configure("info", fmt)
     key = "-----BEGIN " + "PRIVATE KEY-----\nhunter2\n-----END " + "PRIVATE KEY-----"
-    structlog.get_logger().info("nats://u:hunter2@h", api_key="hunter2", deep={"pem": key})
+    get_logger("ssmd").info("nats://u:hunter2@h", api_key="hunter2", deep={"pem": key})
     logging.getLogger("ssmd_core").warning(
         "at %s", "nats://u:hunter2@h", extra={"token": "hunter2"}
     )
     error = ConnectionError("nats://u:hunter2@h refused")
-    structlog.get_logger().error("failed", exc_info=error)
+    get_logger("ssmd").error("failed", exc_info=error)
     shown = capfd.readouterr().err
     assert "hunter2" not in shown
     assert shown.count("***") >= 5
@@ -215,7 +205,7 @@ def test_a_line_that_cannot_be_shown_is_a_line_that_says_so(lines):
 
 def test_odd_values_are_shown(lines):
     configure("info", "json")
-    structlog.get_logger().info("odd", big=2**80, name="\udcff", nothing=None, flag=True)
+    get_logger("ssmd").info("odd", big=2**80, name="\udcff", nothing=None, flag=True)
     (line,) = lines()
     assert line["big"] == str(2**80)
     assert line["name"] == "\\udcff"
@@ -244,10 +234,24 @@ def test_a_warning_of_python_is_a_line_too(lines):
 
 def test_the_console_shows_an_event_with_its_fields_on_one_line(lines, capfd):
     configure("info", "console")
-    structlog.get_logger().info("connected", conn=0, feed="kalshi")
+    get_logger("ssmd").info("connected", conn=0, feed="kalshi")
     shown = capfd.readouterr().err
-    assert re.search(r"\[info +\] connected +.*conn=0 feed=kalshi\n$", shown)
+    assert re.search(r"\[info +\] connected +.*feed=kalshi conn=0\n$", shown)
     assert "\x1b" not in shown
+
+
+def test_what_a_venue_wrote_cannot_steer_the_console(lines, capfd):
+    configure("info", "console")
+    get_logger("ssmd").warning("refused", why="no\x1b[2J\nfaked")
+    assert capfd.readouterr().err.endswith("why='no\\x1b[2J\\nfaked'\n")
+
+
+def test_a_field_does_not_take_the_place_of_what_every_line_has(lines):
+    configure("info", "json")
+    get_logger("ssmd").info("said", level="faked", timestamp="never", msg="kept")
+    (line,) = lines()
+    assert (line["level"], line["event"], line["msg"]) == ("info", "said", "kept")
+    assert line["timestamp"] != "never"
 
 
 SAY = "import logging; from ssmd_core.service.logs import configure; configure('info', {}); "
