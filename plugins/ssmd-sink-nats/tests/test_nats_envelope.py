@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ssmd_core.sink import Message
 from ssmd_sink_nats.envelope import Envelope
 from ssmd_sink_nats.subjects import Subjects
+from ssmd_sink_nats.window import Run
 
 INBOX = "_INBOX.a1"
 
@@ -27,7 +28,7 @@ def message(**fields) -> Message:
 
 def pack(*messages: Message, max_payload: int = 1024 * 1024):
     envelope = Envelope(Subjects("prod", "kalshi"))
-    return envelope.pack(list(enumerate(messages, 7)), inbox=INBOX, max_payload=max_payload)
+    return envelope.pack(Run(7, messages), inbox=INBOX, max_payload=max_payload)
 
 
 def test_a_live_message_has_three_headers():
@@ -50,6 +51,24 @@ def test_origin_and_schema_may_change_within_a_batch():
     assert data.count(b"Ssmd-Origin") == 1
     assert data.count(b"Ssmd-Schema: trade:v1") == 2
     assert data.count(b"Ssmd-Schema: trade:v2") == 1
+
+
+def test_what_is_remembered_of_a_message_changes_no_byte_of_the_next():
+    envelope = Envelope(Subjects("prod", "kalshi"))
+    kinds = [message(), message(ticker="B", ts=10**18), message(kind="ticker", origin="replay")]
+    for each in (*kinds, message(kind="status", ticker=""), message(ticker="€"), message(ts=-1)):
+        first, again = (
+            envelope.pack(Run(7, [each, each]), inbox=INBOX, max_payload=1_000) for _ in range(2)
+        )
+        assert first == again
+        assert first.data == pack(each).data + pack(each).data.replace(b"a1.7 ", b"a1.8 ")
+
+
+def test_answered_messages_are_left_out_and_keep_their_numbers():
+    envelope = Envelope(Subjects("prod", "kalshi"))
+    packed = envelope.pack(Run(7, [None, message(), None]), inbox=INBOX, max_payload=1_000)
+    assert packed.data == pack(message()).data.replace(b"a1.7 ", b"a1.8 ")
+    assert envelope.pack(Run(7, [None]), inbox=INBOX, max_payload=1_000).data == b""
 
 
 @settings(deadline=None)

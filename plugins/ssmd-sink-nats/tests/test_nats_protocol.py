@@ -131,6 +131,14 @@ def test_a_refusal_amid_acknowledgements_keeps_its_place():
     assert kinds == [Acks, Nack, Acks]
 
 
+def test_what_stands_between_acknowledgements_is_no_part_of_them():
+    with pytest.raises(ValueError, match=r".+"):
+        Reader(INBOX).feed(answer(1, STORED) + b"junk" + answer(2, STORED))
+    broken = b"MSG _INBOX.a1.2 1 7\r\n" + b'{"stream":x\r\n'
+    with pytest.raises(ValueError, match=r".+"):
+        Reader(INBOX).feed(answer(1, STORED) + broken + answer(3, STORED))
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

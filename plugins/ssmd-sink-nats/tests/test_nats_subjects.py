@@ -77,11 +77,11 @@ def test_only_a_status_without_ticker_has_three_tokens():
     assert subjects.subject("trade", "") == "prod.kalshi.trade.%"
 
 
-def test_no_more_subjects_are_remembered_than_allowed():
+def test_no_more_tickers_are_remembered_than_allowed():
     subjects = Subjects("prod", "kalshi", limit=10)
     for number in range(1_000):
         assert subjects.subject("trade", f"T{number}") == f"prod.kalshi.trade.T{number}"
-        assert len(subjects) <= 10
+        assert len(subjects.plain_tails) <= 10
 
 
 def test_what_is_wanted_is_each_kind_and_the_status():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ssmd_core.sink import Message
-from ssmd_sink_nats.window import Stage, Window
+from ssmd_sink_nats.window import Run, Stage, Window
 
 LIMIT = 12
 
@@ -17,10 +17,14 @@ def message(ts: int, size: int = 1, ticker: str = "A") -> Message:
     return Message(kind="trade", ticker=ticker, payload=b"x" * size, msg_id=str(ts), ts=ts)
 
 
+def numbers_of(run: Run) -> list[int]:
+    return [n for n, message in enumerate(run.messages, run.first) if message is not None]
+
+
 def send_all(window: Window) -> list[int]:
-    numbers = [number for number, _ in window.next_unsent(1_000, 1 << 30)]
-    window.sent(numbers)
-    return numbers
+    run = window.next_unsent(1_000, 1 << 30)
+    window.sent(run.end)
+    return numbers_of(run)
 
 
 @pytest.fixture
@@ -60,8 +64,9 @@ def test_a_new_connection_sends_everything_again_in_order(window):
     assert send_all(window) == [0, 1, 2, 3, 4]
     window.answered([1, 3])
     window.restart()
-    assert [n for n, _ in window.next_unsent(99, 99)] == [0, 2, 4]
-    assert window.sent([0, 2, 4]) == 3
+    run = window.next_unsent(99, 99)
+    assert numbers_of(run) == [0, 2, 4]
+    assert window.sent(run.end) == 3
     assert window.in_flight == 3
 
 
@@ -104,9 +109,30 @@ def test_a_retry_that_is_refused_waits_again(window):
     assert window.settle()
 
 
+def test_bytes_are_given_back_before_all_of_a_large_batch_is_answered(window):
+    window.take([message(ts, size=250) for ts in range(4)], 0.0)
+    assert window.room == 0
+    send_all(window)
+    window.answered([0, 1])
+    assert window.room == LIMIT - 2
+
+
+def test_answers_that_skip_one_leave_it_to_be_sent_again(window):
+    window.take([message(ts) for ts in range(6)], 0.0)
+    send_all(window)
+    window.answered([0, 1, 3, 4])
+    assert window.head == 2
+    assert len(window) == 2
+    assert window.oldest_ts == 2
+    window.restart()
+    assert send_all(window) == [2, 5]
+    window.answered([2])
+    assert window.head == 5
+
+
 def test_what_is_sent_at_once_is_bounded_in_bytes(window):
     window.take([message(ts, size=100) for ts in range(5)], 0.0)
-    assert len(window.next_unsent(99, 250)) == 3
+    assert numbers_of(window.next_unsent(99, 250)) == [0, 1, 2]
 
 
 def test_carefully_no_subject_is_on_the_way_twice(window):
@@ -152,10 +178,10 @@ def test_what_was_sent_is_suspect_until_this_connection_offered_it_again(window)
 
 def test_messages_that_no_answer_will_come_for_are_forgotten(window):
     window.take([message(ts) for ts in range(4)], 0.0)
-    window.sent([0, 1])
+    window.sent(2)
     window.forget([1, 3])
     assert window.in_flight == 1
-    assert [n for n, _ in window.next_unsent(9, 9)] == [2]
+    assert numbers_of(window.next_unsent(9, 9)) == [2]
     window.answered([0])
     assert window.in_flight == 0
 
@@ -183,7 +209,8 @@ class Bus(RuleBasedStateMachine):
         self.window.careful = careful
 
     def send(self):
-        numbers = [number for number, _ in self.window.next_unsent(4, 1 << 20)]
+        run = self.window.next_unsent(4, 1 << 20)
+        numbers = numbers_of(run)
         assert numbers == sorted(numbers)
         assert not set(numbers) & set(self.sent)
         assert not self.sent or not numbers or numbers[0] > self.sent[-1]
@@ -191,7 +218,7 @@ class Bus(RuleBasedStateMachine):
             assert not (numbers and self.sent)
             tickers = [self.window.find(number).ticker for number in numbers]
             assert len(tickers) == len(set(tickers))
-        self.window.sent(numbers)
+        self.window.sent(run.end)
         self.sent += numbers
 
     @precondition(lambda self: self.sent)
@@ -203,6 +230,26 @@ class Bus(RuleBasedStateMachine):
         self.stored.append(number)
         self.window.settle()
         self.send()
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def acknowledge_many(self, data):
+        numbers = self.sent[: data.draw(st.integers(1, len(self.sent)))]
+        if data.draw(st.booleans()):
+            numbers = data.draw(st.permutations(numbers))
+        known = {number for number in numbers if self.window.find(number)}
+        assert known == set(numbers)
+        assert self.window.answered([*numbers, self.next + 5]) == len(numbers)
+        self.sent = [number for number in self.sent if number not in known]
+        self.stored += numbers
+        self.window.settle()
+        self.send()
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def hear_an_answer_again(self, data):
+        numbers = data.draw(st.lists(st.sampled_from(self.stored), max_size=4))
+        assert self.window.answered(numbers) == 0
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())

@@ -133,23 +133,27 @@ class _PubAck(msgspec.Struct, frozen=True):
 
 _decode_info = msgspec.json.Decoder(Info).decode
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
 
 
 class Reader:
     """Cuts the byte stream of one connection into events."""
 
-    __slots__ = ("_inbox", "_limit", "_numbers", "_rest", "_run")
+    __slots__ = ("_ack", "_head", "_inbox", "_limit", "_numbers", "_rest", "_run")
 
     def __init__(self, inbox: str, limit_bytes: int = LIMIT_BYTES) -> None:
         """``inbox`` is the subject, without the number, that acknowledgements come to."""
         self._limit = limit_bytes
         self._inbox = f"{inbox}.".encode()
         self._rest = b""
-        # Plain acknowledgements come by the hundred. One pass finds how far they run
-        # without a break, a second takes their numbers; both stay inside ``re``.
-        head = rb"MSG " + re.escape(self._inbox) + rb"%b " + _SID + rb" \d+\r\n"
-        self._run = re.compile(rb'(?:%b\{"stream":[^{}\r\n]*\}\r\n)++' % (head % rb"\d+"))
-        self._numbers = re.compile(head % rb"(\d+)")
+        # Plain acknowledgements come by the hundred. Mostly a read holds nothing else:
+        # one pass cuts it at them, and nothing is left between the numbers. Else one
+        # pass finds how far they run without a break, and a second takes their numbers.
+        self._head = b"MSG " + self._inbox
+        line = re.escape(self._head) + rb"%b " + _SID + rb" \d+\r\n"
+        self._ack = re.compile((line % rb"(\d+)") + rb'\{"stream":[^}]*\}\r\n')
+        self._run = re.compile(rb'(?:%b\{"stream":[^{}\r\n]*\}\r\n)++' % (line % rb"\d+"))
+        self._numbers = re.compile(line % rb"(\d+)")
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes as they came and return what is complete.
@@ -161,11 +165,16 @@ class Reader:
             data = self._rest + data
         events: list[Event] = []
         at = 0
+        if data.startswith(self._head):
+            pieces = self._ack.split(data)
+            end = len(data) - len(pieces[-1])
+            if not any(pieces[:-1:2]) and data.count(b"\n", 0, end) == len(pieces) - 1:
+                events += [_stored(pieces[1::2], data, 0, end)] if end else []
+                at = end
         while at < len(data):
             if run := self._run.match(data, at):
                 end = run.end()
-                numbers = list(map(int, self._numbers.findall(data, at, end)))
-                events.append(Acks(numbers, data.count(b'"duplicate":', at, end)))
+                events.append(_stored(self._numbers.findall(data, at, end), data, at, end))
                 at = end
                 continue
             step = self._one(data, at)
@@ -220,6 +229,12 @@ class Reader:
         if token.startswith(_REQUEST):
             return Reply(int(token[1:]), status, payload), end + 2
         return _answer(int(token), status, payload), end + 2
+
+
+def _stored(numbers: list[bytes], data: bytes, start: int, end: int) -> Acks:
+    return Acks(
+        _decode_numbers(b"[%b]" % b",".join(numbers)), data.count(b'"duplicate":', start, end)
+    )
 
 
 def _status(headers: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -236,7 +237,11 @@ class Sender:
             metrics.publish_duration.observe(now - accepted, stored)
         if window.head != head or window.stage is not Stage.FLOWING:
             self._moved_at = now
-        self._settle()
+        if window.free:
+            self._note_unacked()
+            self._tell_room()
+        else:
+            self._settle()
 
     def turned_down(self, nack: Nack) -> None:
         """Keep a message that was not stored for another turn, or give it up."""
@@ -272,17 +277,15 @@ class Sender:
         if outlet is None or self._held:
             return
         rejected: list[Rejected] = []
-        while outlet.writable and (due := window.next_unsent(_CHUNK, _CHUNK_BYTES)):
+        while outlet.writable and (run := window.next_unsent(_CHUNK, _CHUNK_BYTES)).messages:
             packed = self._envelope.pack(
-                due, inbox=outlet.inbox, max_payload=outlet.info.max_payload
+                run, inbox=outlet.inbox, max_payload=outlet.info.max_payload
             )
             for lost in packed.rejected:
                 window.drop(lost.number)
             if not window.in_flight:
                 self._moved_at = _now()
-            out = {lost.number for lost in packed.rejected}
-            again = window.sent([number for number, _ in due if number not in out])
-            self._context.metrics.publish_retries += again
+            self._context.metrics.publish_retries += window.sent(run.end)
             if packed.data:
                 outlet.write(packed.data)
             rejected += packed.rejected
@@ -356,5 +359,4 @@ def _forgotten(since: float | None, dedupe_seconds: float) -> bool:
     return since is not None and _now() - since > known_seconds
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+_now = time.monotonic

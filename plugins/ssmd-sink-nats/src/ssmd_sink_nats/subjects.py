@@ -14,6 +14,7 @@ STATUS = "status"
 _EMPTY_TICKER = "%"
 _ILLEGAL = re.compile("[ *>%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What cannot stand in a token, or would be read back as something else."""
+_MAX_PLAIN_TAIL = 256
 _EMPTY_TOKEN_DOT = re.compile(r"^\.|(?<=\.)\.|\.$")
 
 
@@ -49,37 +50,36 @@ def _close_empty_tokens(tail: str) -> str:
 
 
 class Subjects:
-    """The subjects of one feed in one environment, remembered by kind and ticker."""
+    """The subjects of one feed in one environment; remembers how tickers stand in them."""
 
-    __slots__ = ("_count", "_known", "_limit", "_prefix")
+    __slots__ = ("_limit", "_prefix", "plain_tails")
 
-    def __init__(self, environment: str, feed: str, *, limit: int = 65_536) -> None:
-        """Remember at most ``limit`` subjects; a venue may list tickers without end."""
+    def __init__(self, environment: str, feed: str, *, limit: int = 131_072) -> None:
+        """Remember at most ``limit`` tickers; a venue may list them without end."""
         self._prefix = f"{environment}.{feed}"
         self._limit = limit
-        self._count = 0
-        self._known: dict[str, dict[str, str]] = {}
+        self.plain_tails: dict[str, str] = {}
+        """Ticker to tail, for what came lately and is ASCII and short. ``tail`` fills it."""
 
     def subject(self, kind: str, ticker: str) -> str:
         """Return the subject of a message."""
-        known = self._known.get(kind)
-        if known is not None and (subject := known.get(ticker)) is not None:
-            return subject
-        return self._remember(kind, ticker)
+        if not ticker and kind == STATUS:
+            return f"{self._prefix}.{STATUS}"
+        return f"{self.lead(kind)}{self.plain_tails.get(ticker) or self.tail(ticker)}"
 
-    def __len__(self) -> int:
-        return self._count
+    def lead(self, kind: str) -> str:
+        """Return what stands before the tail in the subjects of a kind."""
+        return f"{self._prefix}.{encode_ticker(kind).replace('.', '%2E')}."
 
-    def _remember(self, kind: str, ticker: str) -> str:
-        if self._count >= self._limit:
-            self._known.clear()
-            self._count = 0
-        subject = f"{self._prefix}.{encode_ticker(kind).replace('.', '%2E')}"
-        if ticker or kind != STATUS:
-            subject = f"{subject}.{encode_ticker(ticker)}"
-        self._known.setdefault(kind, {})[ticker] = subject
-        self._count += 1
-        return subject
+    def tail(self, ticker: str) -> str:
+        """Return how a ticker stands in a subject."""
+        tail = encode_ticker(ticker)
+        # Nothing is remembered for the empty ticker: for a status it makes no tail.
+        if ticker and tail.isascii() and len(tail) <= _MAX_PLAIN_TAIL:
+            if len(self.plain_tails) >= self._limit:
+                self.plain_tails.clear()
+            self.plain_tails[ticker] = tail
+        return tail
 
 
 def wanted_subjects(environment: str, feed: str, kinds: Iterable[str]) -> tuple[str, ...]:
