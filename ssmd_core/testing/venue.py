@@ -35,7 +35,7 @@ class Garbage(enum.Enum):
 
 
 class LoopbackVenue:
-    """Serve a recording on 127.0.0.1 as a venue would. An async context manager.
+    """Serve a recording as a venue would. An async context manager.
 
     All clients hear the same recording at the same time, each what it subscribed to.
     The recording starts with the first listener, stands still while there is none (unless
@@ -54,6 +54,8 @@ class LoopbackVenue:
         ping_seconds: a WebSocket ping so often; None sends none.
         compression: accept permessage-deflate where a client offers it.
         keep: keep the messages sent, for comparison; counts are kept always.
+        host: the address to listen on; by default no other machine gets in.
+        port: the port to listen on; 0 takes a free one.
     """
 
     def __init__(
@@ -66,11 +68,14 @@ class LoopbackVenue:
         ping_seconds: float | None = 10.0,
         compression: bool = False,
         keep: bool = True,
+        host: str = _HOST,
+        port: int = 0,
     ) -> None:
         if not isinstance(recording, Recording):
             recording = Recording(recording)
         self.face: Face = face or PlainFace()
-        self.port = 0
+        self.port = port
+        self._host = host
         self._stack = AsyncExitStack()
         self._server: asyncio.Server | None = None
         self._held_port: socket.socket | None = None
@@ -86,7 +91,7 @@ class LoopbackVenue:
     async def __aenter__(self) -> Self:
         tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(tasks.cancel_scope.cancel)
-        self._held_port = _bound_socket()
+        self._held_port = _bound_socket(self._host, self.port)
         self.port = self._held_port.getsockname()[1]
         self._stack.callback(self._give_up_port)
         await self.come_back()
@@ -116,7 +121,7 @@ class LoopbackVenue:
     @property
     def url(self) -> str:
         """Where to connect."""
-        return f"ws://{_HOST}:{self.port}{self.face.path}"
+        return f"ws://{self._host}:{self.port}{self.face.path}"
 
     @property
     def clients(self) -> Sequence[Client]:
@@ -270,7 +275,7 @@ class LoopbackVenue:
         if self._server is not None:
             self._server.close()
             self._server = None
-            self._held_port = _bound_socket(self.port)
+            self._held_port = _bound_socket(self._host, self.port)
         for peer in [*self._front.peers, *self._front.connecting]:
             peer.cut()
 
@@ -317,9 +322,13 @@ def _only_one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return inner
 
 
-def _bound_socket(port: int = 0) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     """Return a socket that holds a port without listening: connecting to it is refused."""
     held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((_HOST, port))
+    try:
+        held.bind((host, port))
+    except OSError:
+        held.close()
+        raise
     return held

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 
-__all__ = ["Fault", "KeyPair", "PublicKey", "new_key", "signature_fault"]
+__all__ = ["Fault", "KeyPair", "PublicKey", "known_key", "new_key", "signature_fault"]
 
 PublicKey = rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -59,6 +60,18 @@ def new_key(*, ed25519_key: bool = False) -> KeyPair:
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     return KeyPair(key_id, pem.decode(), private.public_key())
+
+
+def known_key(key_id: str, pem: str) -> KeyPair:
+    """Return the pair of a private key that was made before.
+
+    Raises:
+        ValueError: the text is no RSA or Ed25519 private key in PEM.
+    """
+    private = load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(private, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+        raise ValueError("a key of another type: expected RSA or Ed25519")  # noqa: TRY004  of its text
+    return KeyPair(key_id, pem, private.public_key())
 
 
 def signature_fault(
