@@ -16,7 +16,7 @@ from ssmd_core.errors import ParseError
 from ssmd_core.feed import Acknowledged, FrameKind, Parsed
 from ssmd_core.records import SCALE, BookDelta, BookSnapshot, Level, Side, Ticker, Trade
 from ssmd_kalshi.envelope import Frame
-from ssmd_kalshi.prices import CENTS, COUNTS, DOLLARS, NumberCache
+from ssmd_kalshi.prices import CENTS, COUNTS, DOLLARS, NumberCache, hundredths
 from ssmd_kalshi.times import venue_ns
 
 __all__ = ["DeltaFrame", "SnapshotFrame", "TickerFrame", "TradeBody", "TradeFrame"]
@@ -68,8 +68,8 @@ class TickerFrame(Frame, tag="ticker", kw_only=True):
         bid = _seen_price(msg.yes_bid_dollars)
         ask = _seen_price(msg.yes_ask_dollars)
         last = _seen_price(msg.price_dollars)
-        volume = _seen_count(msg.volume_fp)
-        interest = _seen_count(msg.open_interest_fp)
+        volume = hundredths(msg.volume_fp)
+        interest = hundredths(msg.open_interest_fp)
         bid_size = _seen_count(msg.yes_bid_size_fp)
         ask_size = _seen_count(msg.yes_ask_size_fp)
         if bid is None or ask is None or last is None:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ssmd_core.errors import ParseError
 
-__all__ = ["CENTS", "COUNTS", "DOLLARS", "NumberCache", "scaled"]
+__all__ = ["CENTS", "COUNTS", "DOLLARS", "NumberCache", "hundredths", "scaled"]
 
 _PLACES = 9
 _CENT_PLACES = 7
@@ -21,8 +21,11 @@ _SMALLEST_EXPONENT = -40
 _LARGEST_EXPONENT = 39
 _WHOLE_DIGITS = 40
 _POWERS: Final[tuple[int, ...]] = tuple(10**n for n in range(_PLACES + 1))
-_KEPT = 32_768
+_KEPT = 8192
+"""Few enough to stay in the processor's cache: looking up is what nearly all do."""
 _LONGEST_KEPT = 40
+_HUNDREDTH = 10 ** (_PLACES - 2)
+_SHORTEST_HUNDREDTHS = len("0.01")
 
 
 def scaled(value: Any, places: int = _PLACES) -> int:
@@ -45,6 +48,25 @@ def scaled(value: Any, places: int = _PLACES) -> int:
         ):
             return _plain(f"{value:f}", places)
     raise ParseError(f"{_shown(value)} is not a number in range")
+
+
+def hundredths(value: Any) -> int | None:
+    """Return a text with two decimals times 1e9, as ``scaled`` does; None for all else.
+
+    For totals: they grow without end, so that a cache would be filled with what never
+    comes again.
+    """
+    if type(value) is str and _SHORTEST_HUNDREDTHS <= len(value) <= _LONGEST_KEPT:
+        digits = value.replace(".", "")
+        # One point went, and it stood before two digits.
+        if (
+            value[-3] == "."
+            and len(value) - len(digits) == 1
+            and digits.isdecimal()
+            and value.isascii()
+        ):
+            return int(digits) * _HUNDREDTH
+    return None
 
 
 def _plain(text: str, places: int) -> int:
