@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 
 from ssmd_core.clock import NS, day_of, iso
 from ssmd_core.records import Batch
-from ssmd_sink_file.lines.layout import (
-    Kind,
-    Layout,
-    LedgerParser,
-    LineParser,
-    LineWriter,
-    ledger_ts,
-    one_line,
-)
+from ssmd_sink_file.lines.layout import Kind, Layout
+from ssmd_sink_file.lines.ledger import LedgerParser, ledger_ts
+from ssmd_sink_file.lines.parser import LineParser
+from ssmd_sink_file.lines.writer import LineWriter, one_line
 
 TS = 1_795_327_247_123_456_789
 MIDNIGHT = 1_795_392_000 * NS

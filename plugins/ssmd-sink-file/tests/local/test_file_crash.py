@@ -15,7 +15,9 @@ import pytest
 from ssmd_core.clock import iso
 from ssmd_core.errors import StorageUnusable
 from ssmd_core.records import Batch
-from ssmd_sink_file.lines.layout import Layout, LineParser, LineWriter
+from ssmd_sink_file.lines.layout import Layout
+from ssmd_sink_file.lines.parser import LineParser
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.local.recovery import recover
 
 NOON = 1_795_348_800_000_000_000

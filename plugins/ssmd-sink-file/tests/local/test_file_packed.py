@@ -17,7 +17,7 @@ from ssmd_core.records import Stream
 from ssmd_core.sink import Mark
 from ssmd_sink_file.frames import compress
 from ssmd_sink_file.frames.compress import Compression, read_frames
-from ssmd_sink_file.lines.layout import LineWriter
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.local import packing
 
 pytestmark = pytest.mark.anyio

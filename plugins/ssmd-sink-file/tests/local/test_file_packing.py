@@ -13,7 +13,8 @@ import pytest
 from ssmd_core.records import Batch
 from ssmd_sink_file.frames import compress
 from ssmd_sink_file.frames.compress import Compression
-from ssmd_sink_file.lines.layout import Kind, Layout, LineWriter
+from ssmd_sink_file.lines.layout import Kind, Layout
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.local import packing
 from ssmd_sink_file.local.mending import Told
 from ssmd_sink_file.local.packing import Packing

@@ -19,7 +19,9 @@ from ssmd_core.records import Batch, Stream
 from ssmd_sink_file.disk.segments import Segment
 from ssmd_sink_file.lines import blocks
 from ssmd_sink_file.lines.blocks import find_start, regroup
-from ssmd_sink_file.lines.layout import Layout, Line, LineParser, LineWriter
+from ssmd_sink_file.lines.layout import Layout
+from ssmd_sink_file.lines.parser import Line, LineParser
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.local.reader import Reader
 
 DAY_NS = 86_400_000_000_000

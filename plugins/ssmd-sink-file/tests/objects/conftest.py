@@ -21,7 +21,7 @@ import zstandard
 from moto.server import ThreadedMotoServer
 
 from ssmd_core.clock import iso
-from ssmd_sink_file.lines.layout import LineParser
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.objects.config import ObjectConfig
 from ssmd_sink_file.objects.sink import ObjectStorage
 

@@ -12,7 +12,8 @@ from ssmd_core.clock import iso
 from ssmd_core.records import Batch, Stream
 from ssmd_sink_file.disk.state import State
 from ssmd_sink_file.frames.compress import Compression
-from ssmd_sink_file.lines.layout import Kind, Layout, LineWriter
+from ssmd_sink_file.lines.layout import Kind, Layout
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.objects.config import ObjectConfig
 from ssmd_sink_file.objects.leftovers import look
 from ssmd_sink_file.objects.parts import Closed, PartMaker

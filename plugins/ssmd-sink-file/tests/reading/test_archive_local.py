@@ -17,7 +17,8 @@ from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch
 from ssmd_core.sink.archive import Content, Damaged, Digest
 from ssmd_sink_file.archive import open_archive
-from ssmd_sink_file.lines.layout import Kind, Layout, LineWriter
+from ssmd_sink_file.lines.layout import Kind, Layout
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.reading import local as local_archive
 from ssmd_sink_file.reading import snapshot
 from ssmd_sink_file.reading.local import LocalArchive

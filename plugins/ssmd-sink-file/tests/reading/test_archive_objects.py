@@ -18,7 +18,7 @@ from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink.archive import Content, Damaged, Digest
 from ssmd_sink_file.archive import open_archive
-from ssmd_sink_file.lines.layout import LineWriter
+from ssmd_sink_file.lines.writer import LineWriter
 from ssmd_sink_file.reading import objects as object_archive
 
 NOON = 1_795_348_800_000_000_000

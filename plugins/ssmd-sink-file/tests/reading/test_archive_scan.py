@@ -16,7 +16,8 @@ from ssmd_core.clock import NS
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink.archive import Damaged
 from ssmd_sink_file.frames.compress import Compression
-from ssmd_sink_file.lines.layout import LineParser, LineWriter, one_line
+from ssmd_sink_file.lines.parser import LineParser
+from ssmd_sink_file.lines.writer import LineWriter, one_line
 from ssmd_sink_file.reading import content as contents
 from ssmd_sink_file.reading import scan
 from ssmd_sink_file.reading.content import content, whole_lines

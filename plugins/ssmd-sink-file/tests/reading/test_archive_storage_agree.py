@@ -22,7 +22,7 @@ from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import StorageContext
 from ssmd_core.sink.archive import Content
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.lines.layout import one_line
+from ssmd_sink_file.lines.writer import one_line
 from ssmd_sink_file.local.sink import LocalStorage
 from ssmd_sink_file.reading.local import LocalArchive
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ssmd_core.clock import NS
 from ssmd_core.records import Batch, Stream
-from ssmd_sink_file.lines.layout import Line
+from ssmd_sink_file.lines.parser import Line
 
 __all__ = [
     "BLOCK_BYTES",

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator
 
 from ssmd_core.records import Stream
-from ssmd_sink_file.lines.layout import Line
+from ssmd_sink_file.lines.parser import Line
 
 __all__ = ["merge"]
 

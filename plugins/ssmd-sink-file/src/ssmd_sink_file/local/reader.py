@@ -13,8 +13,10 @@ from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch
 from ssmd_sink_file.disk.files import Identity, describe
 from ssmd_sink_file.lines.blocks import Parser, Range, TimedT, regroup
-from ssmd_sink_file.lines.layout import Kind, Layout, LedgerParser, LineParser, Note
+from ssmd_sink_file.lines.layout import Kind, Layout
+from ssmd_sink_file.lines.ledger import LedgerParser, Note
 from ssmd_sink_file.lines.merge import merge
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.local.day import DayReader, Indexes, Series
 from ssmd_sink_file.local.recovery import days
 

@@ -13,7 +13,9 @@ from ssmd_sink_file.disk.files import describe
 from ssmd_sink_file.disk.tail import lines_from_end, repair_tail
 from ssmd_sink_file.frames.compress import Compression
 from ssmd_sink_file.frames.index import packed_from_end
-from ssmd_sink_file.lines.layout import DAY, Kind, Layout, LineParser, ledger_ts
+from ssmd_sink_file.lines.layout import DAY, Kind, Layout
+from ssmd_sink_file.lines.ledger import ledger_ts
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.local.mending import Settled, Told, settle
 from ssmd_sink_file.local.packing import Place
 from ssmd_sink_file.local.pieces import PACKED_KINDS, Piece, close_pieces, look, open_pieces

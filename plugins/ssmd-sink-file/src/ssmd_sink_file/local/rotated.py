@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssmd_sink_file.frames.compress import Compression
 from ssmd_sink_file.lines.layout import Kind, Layout
-from ssmd_sink_file.lines.rotated import files_named
+from ssmd_sink_file.lines.ledger import files_named
 from ssmd_sink_file.local.packing import Place
 from ssmd_sink_file.local.pieces import PACKED_KINDS, look
 

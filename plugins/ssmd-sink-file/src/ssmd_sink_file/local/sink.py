@@ -13,16 +13,19 @@ from anyio import to_thread
 
 from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed
-from ssmd_core.records import Batch, Stream
+from ssmd_core.records import Batch
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.config import LocalConfig
-from ssmd_sink_file.disk.files import Identity, describe
+from ssmd_sink_file.disk.files import describe
 from ssmd_sink_file.disk.lock import Lock, acquire
 from ssmd_sink_file.disk.segments import AtRisk, Segment, Ticket, at_risk, flush, which_may_be_lost
 from ssmd_sink_file.disk.state import State
 from ssmd_sink_file.disk.volume import prepare
-from ssmd_sink_file.lines.layout import Kind, Layout, LineParser, LineWriter, Part, one_line
+from ssmd_sink_file.lines.layout import Kind, Layout, kind_of
+from ssmd_sink_file.lines.parser import LineParser
+from ssmd_sink_file.lines.writer import LineWriter, Part, one_line
 from ssmd_sink_file.local.mending import Told
+from ssmd_sink_file.local.open_files import OpenFiles
 from ssmd_sink_file.local.pieces import PACKED_KINDS, look
 from ssmd_sink_file.local.reader import Reader
 from ssmd_sink_file.local.recovery import recover
@@ -34,7 +37,6 @@ _LOCK_SECONDS = 30.0
 _LAST_WORK_SECONDS = 5.0
 """So long a stop may go on closing parts and reading finished files; the next start goes on."""
 _REMOVED = "the file that they stood in was removed by somebody"
-_KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
 class LocalStorage(Storage):
@@ -62,13 +64,18 @@ class LocalStorage(Storage):
         self._wall_ns = wall_ns
         self._layout = Layout(context.feed)
         self._writer = LineWriter(context.feed)
-        self._reader = Reader(self.root, self._layout, readable=self._readable, warn=context.warn)
+        self._files = OpenFiles(
+            self.root,
+            self._layout,
+            may_open=self._may_open,
+            on_torn=self._on_torn,
+            on_day=self._on_day,
+        )
+        self._reader = Reader(
+            self.root, self._layout, readable=self._files.readable, warn=context.warn
+        )
         self._state = State(self.root, self._layout)
         self._lock = Lock(self.root / self._layout.beside("lock"))
-        self._current: dict[Kind, Segment] = {}
-        self._opening: dict[Kind, Segment] = {}
-        self._latest: dict[Kind, str] = {}
-        self._retired: list[Segment] = []
         self._before: dict[str, int] = {}
         """Plain bytes of a day that stand before its plain file."""
         self._upkeep = Upkeep(
@@ -78,13 +85,12 @@ class LocalStorage(Storage):
             context,
             told=Told(self._on_torn, self._on_damaged),
             may_touch=self._may_open,
-            is_held=self._is_held,
+            is_held=self._files.is_held,
             wall_ns=wall_ns,
         )
         self._syncing = anyio.Lock()
         self._is_open = False
         self._last_ts = 0
-        self._append_faults: dict[Kind, str] = {}
         self._sync_fault = ""
 
     # ── opening ──────────────────────────────────────────────────────────────────
@@ -112,7 +118,7 @@ class LocalStorage(Storage):
             self._lock.release()
             raise
         self._is_open = True
-        self._latest = found.latest
+        self._files.latest = found.latest
         self._last_ts = found.last_ts
         for place, settled in found.settled.items():
             self._before[self._layout.file(*place)] = settled.raw_bytes + settled.closing_bytes
@@ -137,7 +143,7 @@ class LocalStorage(Storage):
         if not count:
             return
         parts = self._writer.parts(batch)
-        self._write(_KINDS[batch.stream], parts)
+        self._files.append(kind_of(batch.stream), parts)
         self._last_ts = max(self._last_ts, batch.first_ts + count - 1)
         metrics = self._context.metrics
         metrics.archived += count
@@ -146,62 +152,21 @@ class LocalStorage(Storage):
 
     def note(self, ts: int, line: bytes) -> None:
         """Append one line (JSON, no newline) to the coverage ledger of the day of ``ts``."""
-        self._write(Kind.COVERAGE, [Part(day_of(ts), one_line(line) + b"\n")])
+        self._files.append(Kind.COVERAGE, [Part(day_of(ts), one_line(line) + b"\n")])
         self._last_ts = max(self._last_ts, ts)
-
-    def _write(self, kind: Kind, parts: list[Part]) -> None:
-        done: list[tuple[Segment, int]] = []
-        for part in parts:
-            segment = self._segment(kind, part.day)
-            try:
-                done.append((segment, segment.append(part.data)))
-            except OSError as error:
-                for earlier, offset in done:
-                    earlier.cut_back(offset)
-                fault = f"cannot append to {segment.path}: {describe(error)}"
-                self._append_faults[kind] = fault
-                raise StorageFailed(fault) from error
-            if segment is not self._current.get(kind):
-                self._turn(kind, segment)
-        self._append_faults.pop(kind, None)
-
-    def _segment(self, kind: Kind, day: str) -> Segment:
-        current = self._current.get(kind)
-        if current is not None and current.day == day:
-            return current
-        # Not current before its first append succeeded, but kept until then: it
-        # remembers what a failed write may have left.
-        opening = self._opening.get(kind)
-        if opening is None or opening.day != day:
-            if opening is not None:
-                opening.close()
-            opening = self._opening[kind] = Segment(
-                self.root,
-                self._layout.file(day, kind),
-                self._layout.torn(day),
-                before_open=self._may_open,
-                on_torn=self._on_torn,
-            )
-        return opening
 
     def _may_open(self) -> None:
         if not self._is_open:
             raise OSError(errno.EBADF, "the archive is not open")
         self._lock.ensure()
 
-    def _turn(self, kind: Kind, segment: Segment) -> None:
-        """Make ``segment`` the current one; the day before is finished where time went on."""
-        former = self._current.get(kind)
-        if former is not None:
-            self._retired.append(former)
-        former_day = self._latest.get(kind, segment.day)
-        if former_day < segment.day and kind is not Kind.COVERAGE:
+    def _on_day(self, kind: Kind, former_day: str, day: str) -> None:
+        """Let the day before be finished where time went on."""
+        if kind is Kind.COVERAGE:
+            return
+        if former_day < day:
             self._upkeep.end_day((former_day, kind))
-        if kind is not Kind.COVERAGE:
-            self._upkeep.begin_day((segment.day, kind))
-        self._current[kind] = segment
-        self._opening.pop(kind, None)
-        self._latest[kind] = max(former_day, segment.day)
+        self._upkeep.begin_day((day, kind))
 
     @property
     def is_busy(self) -> bool:
@@ -213,13 +178,14 @@ class LocalStorage(Storage):
     async def sync(self) -> None:
         """Return when everything appended before the call is durable."""
         async with self._syncing:
-            finished, current = list(self._retired), list(self._current.values())
+            files = self._files
+            finished, current = list(files.retired), list(files.current.values())
             faults: list[str] = []
             if self._sync_fault or any(map(_is_dirty, (*finished, *current))):
                 faults = await self._flush(finished, current)
             for segment in finished:
                 segment.close()
-            del self._retired[: len(finished)]
+            del files.retired[: len(finished)]
             await self._close_parts(self._upkeep.is_due)
             await self._upkeep.work()
         if faults:
@@ -275,7 +241,7 @@ class LocalStorage(Storage):
 
     async def _close_parts(self, is_due: Callable[[tuple[str, Kind], int], bool]) -> None:
         for kind in PACKED_KINDS:
-            segment = self._current.get(kind)
+            segment = self._files.current.get(kind)
             if segment is None or not is_due((segment.day, kind), segment.size):
                 continue
             file, identity = segment.name, segment.identity
@@ -289,13 +255,12 @@ class LocalStorage(Storage):
             self._before[file] = self._before.get(file, 0) + segment.size
             part.end = segment.size
             segment.renamed(self.root, part.closing)
-            if self._current.get(kind) is segment:
-                self._retired.append(segment)
-                del self._current[kind]
+            if self._files.current.get(kind) is segment:
+                self._files.retire(kind)
 
     def health(self) -> Health:
         """Say whether the last append to each file and the last sync succeeded."""
-        fault = next(iter(self._append_faults.values()), self._sync_fault)
+        fault = self._files.fault or self._sync_fault
         return Health(ok=not fault, reason=fault)
 
     async def aclose(self) -> None:
@@ -309,19 +274,16 @@ class LocalStorage(Storage):
             await self.sync()
         finally:
             self._is_open = False
-            for segment in self._segments():
-                segment.close()
-            self._retired.clear()
-            self._current.clear()
-            self._opening.clear()
+            self._files.close()
             self._lock.release()
 
     async def _finish(self) -> None:
         """Close what is plain, and report what is over, as far as it can be done now."""
         upkeep = self._upkeep
         upkeep.hurry()
-        for kind in self._latest.keys() & set(PACKED_KINDS) - self._current.keys():
-            upkeep.close_rest((self._latest[kind], kind))
+        latest = self._files.latest
+        for kind in latest.keys() & set(PACKED_KINDS) - self._files.current.keys():
+            upkeep.close_rest((latest[kind], kind))
         while True:
             # A part has to be in before the next one of its day gets a name.
             async with self._syncing:
@@ -346,7 +308,7 @@ class LocalStorage(Storage):
         day = day_of(max(self._wall_ns(), self._last_ts + 1))
         file = self._layout.file(day, Kind.LIVE)
         before = self._before.get(file, 0)
-        current = self._current.get(Kind.LIVE)
+        current = self._files.current.get(Kind.LIVE)
         if current is not None and current.name == file:
             return Mark(file, before + current.size)
         try:
@@ -368,22 +330,6 @@ class LocalStorage(Storage):
     def release(self, upto: int) -> None:
         """Take note that the bus has everything up to ``upto``: days below may go."""
         self._upkeep.release(upto)
-
-    def _readable(self, identity: Identity) -> int | None:
-        for segment in self._segments():
-            if segment.identity == identity:
-                return segment.size
-        return None
-
-    def _is_held(self, file: str) -> bool:
-        """Say whether a file is open, or a part that it became."""
-        parts = f"{file}."
-        return any(s.name == file or s.name.startswith(parts) for s in self._segments())
-
-    def _segments(self) -> list[Segment]:
-        # A copy, because readers ask in a thread; in the order in which they move on, so
-        # that one that moves meanwhile is met once or twice.
-        return [*self._opening.values(), *self._current.values(), *self._retired]
 
     # ── values beside the archive ────────────────────────────────────────────────
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from ssmd_sink_file.disk.tail import lines_from_end
 from ssmd_sink_file.frames.compress import Compression
-from ssmd_sink_file.lines.layout import Kind, LineParser, ledger_ts
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.lines.ledger import ledger_ts
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.objects.spool import lines_in
 
 __all__ = ["Bounds", "bounds_in", "last_ts_in", "reads_ts"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ssmd_sink_file.lines.layout import Kind, LineParser
-from ssmd_sink_file.lines.rotated import files_named
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.lines.ledger import files_named
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.objects.bounds import Bounds, bounds_in, last_ts_in, reads_ts
 from ssmd_sink_file.objects.parts import Closed, Left
 from ssmd_sink_file.objects.spool import OpenName, PartName, Spool

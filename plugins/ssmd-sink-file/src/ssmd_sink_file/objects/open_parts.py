@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ssmd_core.clock import NS
 from ssmd_sink_file.disk.segments import Segment
-from ssmd_sink_file.lines.layout import Kind, Part
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.lines.writer import Part
 from ssmd_sink_file.objects.parts import Closed, Span
 from ssmd_sink_file.objects.spool import OpenName, Spool
 

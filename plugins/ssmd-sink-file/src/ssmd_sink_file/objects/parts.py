@@ -16,7 +16,9 @@ from ssmd_sink_file.disk.files import FULL, open_file, sync_directory
 from ssmd_sink_file.disk.memory import HAS_MEMORY_FILES
 from ssmd_sink_file.disk.tail import repair_tail
 from ssmd_sink_file.frames.compress import BrokenFrame, Compression, pack
-from ssmd_sink_file.lines.layout import Kind, LineParser, ledger_ts
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.lines.ledger import ledger_ts
+from ssmd_sink_file.lines.parser import LineParser
 from ssmd_sink_file.objects.bounds import Bounds, bounds_in, last_ts_in, reads_ts
 from ssmd_sink_file.objects.spool import DRAFT, OpenName, PartName, Spool, lines_in
 

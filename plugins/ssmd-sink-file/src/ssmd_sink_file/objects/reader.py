@@ -15,8 +15,10 @@ from ssmd_core.records import Batch
 from ssmd_sink_file.disk.files import describe
 from ssmd_sink_file.frames.compress import BrokenFrame, Compression
 from ssmd_sink_file.lines.blocks import Parser, Range, TimedT, answer_lines, find_start, regroup
-from ssmd_sink_file.lines.layout import Kind, LedgerParser, Line, LineParser, Note
+from ssmd_sink_file.lines.layout import Kind
+from ssmd_sink_file.lines.ledger import LedgerParser, Note
 from ssmd_sink_file.lines.merge import merge
+from ssmd_sink_file.lines.parser import Line, LineParser
 from ssmd_sink_file.objects.spool import OpenName, PartName, Spool, lines_in
 
 __all__ = ["SpoolReader"]

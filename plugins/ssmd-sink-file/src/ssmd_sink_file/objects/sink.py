@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from ssmd_core.clock import day_of
 from ssmd_core.errors import StorageFailed, StorageUnusable
-from ssmd_core.records import Batch, Stream
+from ssmd_core.records import Batch
 from ssmd_core.sink import Health, Mark, Storage, StorageContext
 from ssmd_sink_file.disk.files import FULL, describe
 from ssmd_sink_file.disk.lock import Lock, acquire
@@ -21,8 +21,9 @@ from ssmd_sink_file.disk.segments import Ticket, at_risk, flush, which_may_be_lo
 from ssmd_sink_file.disk.state import State
 from ssmd_sink_file.disk.volume import free_bytes, prepare
 from ssmd_sink_file.frames.compress import Compression
-from ssmd_sink_file.lines.layout import Kind, Layout, LineWriter, one_line
-from ssmd_sink_file.lines.layout import Part as Lines
+from ssmd_sink_file.lines.layout import Kind, Layout, kind_of
+from ssmd_sink_file.lines.writer import LineWriter, one_line
+from ssmd_sink_file.lines.writer import Part as Lines
 from ssmd_sink_file.objects.config import ObjectConfig
 from ssmd_sink_file.objects.leftovers import Leftovers, look
 from ssmd_sink_file.objects.open_parts import OpenPart, OpenParts, Refused
@@ -41,7 +42,6 @@ _LAST_SECONDS = 15.0
 """So long closing may take where nobody bounds it."""
 _MEASURE_SECONDS = 10.0
 _FRAMES_FIRST = (Kind.LIVE, Kind.REST, Kind.COVERAGE)
-_KINDS = {Stream.LIVE: Kind.LIVE, Stream.REST: Kind.REST}
 
 
 class ObjectStorage(Storage):
@@ -161,7 +161,7 @@ class ObjectStorage(Storage):
         count = len(batch.frames)
         if not count:
             return
-        kind = _KINDS[batch.stream]
+        kind = kind_of(batch.stream)
         self._check_room(kind)
         lines = self._writer.parts(batch)
         self._write(kind, lines, batch.first_ts, count)

@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from ssmd_core.clock import NS
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink.archive import Damaged
-from ssmd_sink_file.lines.layout import LedgerParser, LineParser, Note, unix_second
+from ssmd_sink_file.lines.ledger import LedgerParser, Note
+from ssmd_sink_file.lines.parser import LineParser, unix_second
 
 __all__ = ["FrameScanner", "NoteScanner", "Scanner"]
 
