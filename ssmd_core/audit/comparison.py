@@ -20,12 +20,11 @@ from ssmd_core.plugins.registry import Registry
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Encoder
 from ssmd_core.sink.bus import StoredMessage
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["BusTotals", "Comparison"]
 
 _FOREVER = 1 << 63
-_ORIGIN = "replay"
-"""So that the encoding leaves nothing out: what was fetched twice is one id to us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ class Comparison:
         connector = (session.connector if session else "") or self._default
         encoding = self._encoding(self.holdings.schema_at(batch.first_ts), connector)
         if encoding is not None:
-            for message in encoding.messages(batch, parsed, _ORIGIN):
+            for message in encoding.messages(batch, parsed, Origin.REPLAY):
                 self._expect(message.msg_id, message.ts)
 
     def on_line(self, event: Event) -> None:

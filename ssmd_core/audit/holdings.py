@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ssmd_core.audit.idtable import IdTable
 from ssmd_core.sink.bus import StoredMessage
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["EXPECTED", "LATE", "STORED", "Example", "Holdings", "Tally"]
 
@@ -16,8 +17,7 @@ STORED = 1
 EXPECTED = 2
 LATE = 4
 """Outside the interval that is compared."""
-_REPLAY = "replay"
-_IN_ORDER = frozenset({"", "catchup"})
+_IN_ORDER = frozenset({Origin.LIVE, Origin.CATCHUP})
 _EXAMPLES = 20
 _SHOWN = 3
 _MOST_WRITERS = 64
@@ -102,10 +102,10 @@ class Holdings:
                 elif self.after < ts <= self.upto:
                     self.disordered.note(_example(message))
                 self.last_ts = max(self.last_ts, ts)
-            self.replayed += origin == _REPLAY
+            self.replayed += origin == Origin.REPLAY
             compared = self.after < ts <= self.upto
             flags = STORED if compared or not ts else STORED | LATE
-            if table.add(msg_id, flags) & STORED and compared and origin != _REPLAY:
+            if table.add(msg_id, flags) & STORED and compared and origin != Origin.REPLAY:
                 self.duplicates.note(_example(message))
             if compared:
                 self._note_writer(subject, msg_id)

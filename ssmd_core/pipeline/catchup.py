@@ -11,13 +11,14 @@ from ssmd_core.clock import iso
 from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.cursor import Cursor
-from ssmd_core.pipeline.encoding import BACKFILL, CATCHUP, Encoding
+from ssmd_core.pipeline.encoding import Encoding
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.log import LogReader
 from ssmd_core.pipeline.publisher import Publisher
 from ssmd_core.pipeline.resume import Known, ask, beginning, place_below
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Message, Storage, Stored
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["CatchUp", "Log"]
 
@@ -214,10 +215,10 @@ class CatchUp:
     async def _give_lines(self, lines: _Lines, before: int) -> None:
         """Give the ledger lines whose place is before a frame."""
         while (due := await lines.take(before)) is not None:
-            await self._give([self._encoding.status(*due, CATCHUP)])
+            await self._give([self._encoding.status(*due, Origin.CATCHUP)])
 
     def _messages(self, batch: Batch) -> list[Message]:
-        origin = BACKFILL if batch.stream is Stream.REST else CATCHUP
+        origin = Origin.BACKFILL if batch.stream is Stream.REST else Origin.CATCHUP
         return self._encoding.messages(batch, self._reader.read(batch), origin)
 
     async def _give(self, messages: Sequence[Message]) -> None:

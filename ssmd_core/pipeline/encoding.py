@@ -10,15 +10,12 @@ from ssmd_core.metrics import Metrics
 from ssmd_core.pipeline.seen import Seen
 from ssmd_core.records import Batch, Record, Stream
 from ssmd_core.sink import Encoder, Message
+from ssmd_core.sink.origin import Origin
 
-__all__ = ["BACKFILL", "CATCHUP", "STATUS", "Encoding"]
+__all__ = ["STATUS", "Encoding"]
 
 STATUS = "status"
 """The kind of ledger lines on the bus."""
-CATCHUP = "catchup"
-"""The origin of what is read from the log."""
-BACKFILL = "backfill"
-"""The origin of what was fetched."""
 
 
 class Encoding:
@@ -38,7 +35,9 @@ class Encoding:
         self._schema = encoder.label
         self._seen = Seen()
 
-    def messages(self, batch: Batch, parsed: Sequence[Parsed], origin: str = "") -> list[Message]:
+    def messages(
+        self, batch: Batch, parsed: Sequence[Parsed], origin: Origin = Origin.LIVE
+    ) -> list[Message]:
         """Return the messages of a batch in order. What the schema has no struct for is left.
 
         Of what was fetched (``origin`` backfill) what was seen before is left, too.
@@ -46,7 +45,7 @@ class Encoding:
         out: list[Message] = []
         put, kinds, encode, schema = out.append, self._kinds, self._encoder.encode, self._schema
         feed, place = self._feed, f"{self._feed}:{self._connector}:"
-        note = self._seen.note if origin != BACKFILL else _forget
+        note = self._seen.note if origin != Origin.BACKFILL else _forget
         for ts, said in enumerate(parsed, batch.first_ts):
             for further, record in enumerate(said.records):
                 kind = record.kind
@@ -65,9 +64,9 @@ class Encoding:
                     self._metrics.unpublishable.add(str(error))
                 except Exception as error:  # noqa: BLE001  a stranger's fault costs one record
                     self._metrics.unpublishable.add(f"encoder failed: {type(error).__name__}")
-        return self._fresh(out) if origin == BACKFILL else out
+        return self._fresh(out) if origin == Origin.BACKFILL else out
 
-    def status(self, ts: int, line: bytes, origin: str = "") -> Message:
+    def status(self, ts: int, line: bytes, origin: Origin = Origin.LIVE) -> Message:
         """Return a ledger line as a message."""
         return Message(STATUS, "", line, f"{self._feed}:{self._connector}:{ts}", ts, "", origin)
 

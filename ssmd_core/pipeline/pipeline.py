@@ -14,7 +14,7 @@ from ssmd_core.pipeline.archiver import Archiver
 from ssmd_core.pipeline.catchup import CatchUp
 from ssmd_core.pipeline.cursor import Cursor
 from ssmd_core.pipeline.durability import Durability
-from ssmd_core.pipeline.encoding import BACKFILL, STATUS
+from ssmd_core.pipeline.encoding import STATUS
 from ssmd_core.pipeline.faults import Faults
 from ssmd_core.pipeline.guard import Guarded
 from ssmd_core.pipeline.ledger import INTRODUCTIONS, Ledger
@@ -26,6 +26,7 @@ from ssmd_core.pipeline.recovery import read_coverage
 from ssmd_core.pipeline.resume import fetched_from, lag_at, recall
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Message
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["Pipeline"]
 
@@ -129,7 +130,7 @@ class Pipeline:
         publisher, live = self.publisher, batch.stream is _LIVE
         if publisher is not None and self._parts.encoding is not None:
             if publisher.behind_from is None:
-                origin = "" if live else BACKFILL
+                origin = Origin.LIVE if live else Origin.BACKFILL
                 messages = self._parts.encoding.messages(batch, parsed, origin)
                 waits = publisher.submit(messages) or waits
             else:

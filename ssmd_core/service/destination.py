@@ -7,10 +7,10 @@ from ssmd_core.errors import UsageError
 from ssmd_core.service.interval import Interval
 from ssmd_core.sink import Message
 from ssmd_core.sink.bus import BusReader, StoredMessage
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["Held", "look_into"]
 
-_REPLAY = "replay"
 _MAX_HELD = 2_000_000
 """Ids remembered: some 150 MB."""
 
@@ -62,7 +62,7 @@ async def look_into(
     held = Held() if held is None else held
     async for messages in reader.messages(environment, feed):
         for message in messages:
-            if message.origin != _REPLAY and not into_live:
+            if message.origin != Origin.REPLAY and not into_live:
                 raise UsageError(_refusal(message, environment, feed))
             if message.ts in interval and message.msg_id:
                 held.add(message)

@@ -11,12 +11,9 @@ from ssmd_core.pipeline.log import LogReader
 from ssmd_core.records import Stream
 from ssmd_core.service.playback import Passage
 from ssmd_core.sink import Encoder, Message
+from ssmd_core.sink.origin import Origin
 
-__all__ = ["REPLAY", "Rereading"]
-
-REPLAY = "replay"
-"""The origin of what is published again."""
-_BACKFILL = "backfill"
+__all__ = ["Rereading"]
 
 
 class Rereading:
@@ -49,9 +46,9 @@ class Rereading:
         self.frames += len(batch.frames)
         self.unread += sum(said.kind is FrameKind.MALFORMED or bool(said.fault) for said in parsed)
         if batch.stream is Stream.LIVE:
-            return self._encoding.messages(batch, parsed, REPLAY)
+            return self._encoding.messages(batch, parsed, Origin.REPLAY)
         # As it was backfilled, so that what had come live already is left again.
         before = self._metrics.duplicates
-        fetched = self._encoding.messages(batch, parsed, _BACKFILL)
+        fetched = self._encoding.messages(batch, parsed, Origin.BACKFILL)
         self.repeated += self._metrics.duplicates - before
-        return [msgspec.structs.replace(message, origin=REPLAY) for message in fetched]
+        return [msgspec.structs.replace(message, origin=Origin.REPLAY) for message in fetched]

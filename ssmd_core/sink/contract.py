@@ -16,6 +16,7 @@ import msgspec
 
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch, Record
+from ssmd_core.sink.origin import Origin
 
 __all__ = [
     "Encoder",
@@ -217,8 +218,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     ts: int
     """Receipt time of the frame it came from: its place in the log."""
     schema: str = ""
-    origin: str = ""
-    """Empty for live; else ``catchup``, ``backfill`` or ``replay``."""
+    origin: str = Origin.LIVE
+    """An ``Origin``, or what a stranger's message on the bus says."""
 
 
 class Stored(NamedTuple):

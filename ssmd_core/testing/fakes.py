@@ -10,6 +10,7 @@ from ssmd_core.clock import NS, day_of
 from ssmd_core.errors import StorageFailed
 from ssmd_core.records import Batch
 from ssmd_core.sink import Health, Mark, Message, Storage, Stored, Transport
+from ssmd_core.sink.origin import Origin
 
 __all__ = ["ManualClock", "MemoryStorage", "WindowTransport"]
 
@@ -173,7 +174,9 @@ class WindowTransport(Transport):
         """Return what is held above a ``ts``; without one, of the last second."""
         if self.held is None:
             return None
-        last_ts = max((m.ts for m in self.held if m.origin in {"", "catchup"}), default=0)
+        last_ts = max(
+            (m.ts for m in self.held if m.origin in {Origin.LIVE, Origin.CATCHUP}), default=0
+        )
         least = last_ts - NS if after is None else after
         return Stored(last_ts, frozenset(m.msg_id for m in self.held if m.ts > least))
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ssmd_core.sink import Stored
 from ssmd_core.sink.bus import StoredMessage
+from ssmd_core.sink.origin import Origin
 from ssmd_sink_nats.config import MAX_WINDOW
 from ssmd_sink_nats.protocol import ApiError
 from ssmd_sink_nats.reading import Selection, Source, Unreadable, read
@@ -17,9 +18,8 @@ from ssmd_sink_nats.subjects import STATUS
 
 __all__ = ["begins_below", "newest_ts", "stored_above", "stored_among"]
 
-_LIVE = frozenset({"", "catchup"})
+_LIVE = frozenset({Origin.LIVE, Origin.CATCHUP})
 """Origins of messages whose ``ts`` says how far the log was published."""
-_REPLAY = "replay"
 _BELOW_NS = 10 * 10**9
 """How far below the newest message the ids are wanted where no place is known."""
 _FIRST_SPAN = 16_384
@@ -43,7 +43,7 @@ def begins_below(page: Sequence[StoredMessage], after: int) -> bool:
     The bus is filled in the order of the log, but for replays, and two connectors may
     fill it at once, each in its own order: so all of a page must be old.
     """
-    of_log = [message.ts for message in page if message.origin != _REPLAY]
+    of_log = [message.ts for message in page if message.origin != Origin.REPLAY]
     return bool(of_log) and max(of_log) <= after
 
 
