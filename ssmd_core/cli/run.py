@@ -72,7 +72,7 @@ def _capture(plan: RunPlan, settings: ProcessSettings, observers: Observers) -> 
         finally:
             signals.ignore()
 
-    return anyio.run(run, backend_options=loop_options())
+    return anyio.run(run, backend_options=loop_options(settings.event_loop))
 
 
 def _observing(feed: str, observers: Observers) -> Observe:
@@ -94,8 +94,10 @@ def _observing(feed: str, observers: Observers) -> Observe:
     return observe
 
 
-def loop_options() -> dict[str, Any]:
-    """Return the options of the event loop: uvloop where it is installed."""
+def loop_options(asked: str | None = None) -> dict[str, Any]:
+    """Return the options of the event loop: the one asked for, or uvloop where it is installed."""
+    if asked is not None:
+        return {"use_uvloop": asked == "uvloop"}
     return {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
 )
 
 from ssmd_core.errors import ConfigError
@@ -25,6 +28,14 @@ _MAX_PORT = 65_535
 _MAX_SHUTDOWN_SECONDS = 3600
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 _DEFAULT_LEVEL = "info"
+_VARIABLES = (
+    "RUST_LOG",
+    "SSMD_EVENT_LOOP",
+    "SSMD_HEALTH_ADDR",
+    "SSMD_LOG",
+    "SSMD_LOG_FORMAT",
+    "SSMD_SHUTDOWN_SECONDS",
+)
 _LEVELS = ("error", "warn", "warning", "info", "debug", "trace", "off")
 
 
@@ -100,12 +111,19 @@ def _log_format(value: Any) -> Any:
     return word
 
 
-class ProcessSettings(BaseSettings):
+def _event_loop(value: Any) -> Any:
+    word = str(value).strip().lower()
+    if word not in {"asyncio", "uvloop"}:
+        raise ValueError(f"`{word[:40]}` is not known; allowed: asyncio, uvloop")
+    if word == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise ValueError("uvloop is not installed; `pip install ssmd-core[fast]` brings it")
+    return word
+
+
+class ProcessSettings(BaseModel):
     """What the environment says of the process. Made by ``read``."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", validate_default=False, case_sensitive=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     health_addr: Annotated[
         str, AfterValidator(_canonical_address), Field(validation_alias="SSMD_HEALTH_ADDR")
@@ -122,6 +140,12 @@ class ProcessSettings(BaseSettings):
         Field(validation_alias="SSMD_LOG_FORMAT"),
     ] = None
     """None: console on a terminal, JSON otherwise."""
+    event_loop: Annotated[
+        Literal["asyncio", "uvloop"] | None,
+        BeforeValidator(_event_loop),
+        Field(validation_alias="SSMD_EVENT_LOOP"),
+    ] = None
+    """None: uvloop where it is installed, asyncio otherwise."""
     shutdown_seconds: Annotated[
         float, BeforeValidator(_shutdown_seconds), Field(validation_alias="SSMD_SHUTDOWN_SECONDS")
     ] = 20.0
@@ -137,28 +161,13 @@ class ProcessSettings(BaseSettings):
         return parse_health_address(self.health_addr).port
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what ``read`` passes."""
-        # Nothing comes from the real environment unasked.
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
-    @classmethod
     def read(cls, environ: Mapping[str, str], *, health_addr: str | None = None) -> ProcessSettings:
         """Read the variables of ``environ``; ``health_addr`` is the command line's and wins.
 
         Raises:
             ConfigError: every bad value, one a line, with its variable and what is allowed.
         """
-        source = _Environ(cls, environ)
-        values = source()
+        values = _given(environ)
         if health_addr is not None:
             values["SSMD_HEALTH_ADDR"] = health_addr
         try:
@@ -173,12 +182,12 @@ class ProcessSettings(BaseSettings):
         raise ConfigError("\n".join(lines), key=first[0])
 
 
-class _Environ(EnvSettingsSource):
-    """pydantic's source of variables, over a given mapping."""
+def _given(environ: Mapping[str, str]) -> dict[str, Any]:
+    if not any(environ.get(name) for name in _VARIABLES):
+        return {}
+    from ssmd_core.config.variables import read_variables  # noqa: PLC0415  pydantic-settings
 
-    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(settings_cls)
-        self.env_vars = {name: value for name, value in environ.items() if value != ""}
+    return read_variables(ProcessSettings, environ)
 
 
 def _variable(loc: str, environ: Mapping[str, str], health_addr: str | None) -> str:
