@@ -22,7 +22,7 @@ from ssmd_core.pipeline.log import LogReader
 from ssmd_core.pipeline.parts import PipelineParts
 from ssmd_core.pipeline.pressure import Pressure
 from ssmd_core.pipeline.publisher import Publisher
-from ssmd_core.pipeline.recovery import read_coverage
+from ssmd_core.pipeline.recovery import read_prior_runs
 from ssmd_core.pipeline.resume import fetched_from, lag_at, recall
 from ssmd_core.records import Batch, Stream
 from ssmd_core.sink import Message
@@ -100,7 +100,7 @@ class Pipeline:
             await self.catchup.start(self._cursor, last_ts)
         if not last_ts:
             return {}
-        coverage = await read_coverage(storage.notes, last_ts)
+        coverage = await read_prior_runs(storage.notes, last_ts)
         for ending in coverage.endings(last_ts):
             self.ledger.write("session_closed", **ending, **self.place())
         if not isinstance(feed, WebSocketFeed):

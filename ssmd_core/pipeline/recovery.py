@@ -13,7 +13,7 @@ from ssmd_core.clock import NS, iso
 from ssmd_core.log import get_logger
 from ssmd_core.pipeline.ledger import INTRODUCTIONS
 
-__all__ = ["Coverage", "ledger_beginnings", "read_coverage"]
+__all__ = ["PriorRuns", "ledger_beginnings", "read_prior_runs"]
 
 _log = get_logger("ssmd.recovery")
 _DAY_NS = 86_400 * NS
@@ -41,7 +41,7 @@ class _Session:
     """Receipt time of the last frame before it was found stale."""
 
 
-class Coverage:
+class PriorRuns:
     """What the lines of a ledger say, taken in order. Total: damaged lines are passed over."""
 
     def __init__(self) -> None:
@@ -185,9 +185,9 @@ class Coverage:
         session.channels = {sid: name for sid, name in session.channels.items() if name != channel}
 
 
-async def read_coverage(
+async def read_prior_runs(
     notes: Callable[[int, int], AsyncIterator[tuple[int, bytes]]], last_ts: int
-) -> Coverage:
+) -> PriorRuns:
     """Read the ledger's last day, and the one before where a session began there.
 
     What cannot be read back is not known, which is no reason not to capture.
@@ -196,9 +196,9 @@ async def read_coverage(
         notes: yields ``ts`` and line of the ledger between two receipt times.
         last_ts: where the archive ends.
     """
-    coverage = Coverage()
+    coverage = PriorRuns()
     for after in ledger_beginnings(last_ts):
-        coverage = Coverage()
+        coverage = PriorRuns()
         try:
             async for ts, line in notes(after, last_ts):
                 coverage.take(ts, line)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ssmd_core.sink import Message
 from ssmd_core.sink.bus import StoredMessage
 
-__all__ = ["Comparison", "Difference", "What"]
+__all__ = ["Difference", "Matcher", "What"]
 
 _WINDOW = 100_000
 _MAX_SUBJECTS = 200_000
@@ -61,7 +61,7 @@ class _Archived(NamedTuple):
     message: Message
 
 
-class Comparison:
+class Matcher:
     """Takes both sides as they come: for each stored message all archived ones up to it first."""
 
     def __init__(self, *, window: int = _WINDOW) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ssmd_core.pipeline.encoding import STATUS
-from ssmd_core.service.comparison import Comparison
+from ssmd_core.service.comparison import Matcher
 from ssmd_core.service.interval import Interval
 from ssmd_core.service.playback import Playback
 from ssmd_core.service.replay import chunks
@@ -24,7 +24,7 @@ __all__ = ["Diff", "Findings"]
 class Findings:
     """What was compared, and what differs."""
 
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: Matcher = field(default_factory=Matcher)
     first_ts: int = 0
     """Receipt time of the oldest message that the stream holds; 0: it holds none."""
     last_ts: int = 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssmd_core.clock import NS, iso
 from ssmd_core.feed import ConnectionPlan
-from ssmd_core.pipeline.recovery import Coverage, read_coverage
+from ssmd_core.pipeline.recovery import PriorRuns, read_prior_runs
 from ssmd_core.testing.fakes import MemoryStorage, WindowTransport
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def gap(ts, channel, from_ts, to_ts, first=None):
 
 
 def read(*lines):
-    coverage = Coverage()
+    coverage = PriorRuns()
     for ts, text in lines:
         coverage.take(ts, text)
     return coverage
@@ -267,7 +267,7 @@ async def test_a_day_whose_sessions_are_carried_is_enough():
         opened(MIDNIGHT - 9, "gone"),
         line(MIDNIGHT + 1, "session_carried", "s1", 0, channels={"1": "trade"}, subscriptions=[]),
     ]
-    coverage = await read_coverage(storage.notes, T)
+    coverage = await read_prior_runs(storage.notes, T)
     assert open_ids(coverage) == ["s1"]
     assert until(coverage) == {"trade": T + 100}
 
@@ -276,7 +276,7 @@ async def test_a_day_whose_sessions_are_carried_is_enough():
 async def test_a_day_that_does_not_say_how_a_session_began_is_read_with_the_day_before(later):
     storage = MemoryStorage()
     storage.notes_kept = [opened(MIDNIGHT - 9), subscribed(MIDNIGHT - 8, "ticker", 2), *later]
-    coverage = await read_coverage(storage.notes, T)
+    coverage = await read_prior_runs(storage.notes, T)
     assert "ticker" in until(coverage)
 
 
@@ -284,7 +284,7 @@ async def test_a_ledger_that_cannot_be_read_tells_nothing():
     def notes(after, upto):
         raise OSError("EIO")
 
-    coverage = await read_coverage(notes, T)
+    coverage = await read_prior_runs(notes, T)
     assert (open_ids(coverage), until(coverage)) == ([], {})
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rig.reading import ListBus
-from ssmd_core.service.comparison import Comparison, Difference, What
+from ssmd_core.service.comparison import Difference, Matcher, What
 from ssmd_core.sink import Message
 
 
@@ -19,7 +19,7 @@ def stored(messages):
 
 def compared(archived, on_bus, **more):
     """Feed both sides as they are read: archived ones up to each stored one first."""
-    comparison = Comparison(**more)
+    comparison = Matcher(**more)
     waiting = list(archived)
     for message in on_bus:
         while waiting and waiting[0].ts <= message.ts:
@@ -105,7 +105,7 @@ def test_a_record_stored_by_a_connector_that_was_earlier_is_found():
 
 
 def test_memory_stays_within_the_window_however_much_differs():
-    comparison = Comparison(window=10)
+    comparison = Matcher(window=10)
     for ts in range(1, 1_001):
         comparison.take_archived(a_message(ts), "lab.tiny.trade.KX")
         comparison.take_stored(stored([a_message(ts, identity=f"other:{ts}")])[0])
