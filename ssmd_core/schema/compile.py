@@ -3,13 +3,16 @@
 The function is written as source, as ``dataclasses`` does, because every step that a
 general loop would take per field costs as much as the packing itself. Only numbers
 of the layout get into the source; names of the schema never do.
+
+Messages whose texts are as long as each other's differ in nothing but values: their
+shape is worked out once, and one call of ``struct`` packs all of it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssmd_core.errors import RecordError
 from ssmd_core.schema.layout import NUMBER_CODES, Field, Layout, read_layout
@@ -28,8 +31,7 @@ Raises:
 _FIRST_SEGMENT_WORDS = 1024
 """What pycapnp allocates at first. A longer message has several segments: left to pycapnp."""
 
-_TEXT_PADDING = tuple(bytes(8 - n) for n in range(8))  # the NUL that ends a text included
-_DATA_PADDING = tuple(bytes(-n % 8) for n in range(8))
+_MAX_SHAPES = 1024
 
 _REFUSALS = (
     struct.error,
@@ -59,15 +61,13 @@ def compile_packer(struct_type: Any) -> Packer:
         return pack_by_pycapnp(struct_type, names, values)
 
     scope: dict[str, Any] = {
-        "TEXT_PADDING": _TEXT_PADDING,
-        "DATA_PADDING": _DATA_PADDING,
         "REFUSALS": _REFUSALS,
+        "TooLong": _TooLong,
         "bits32": _bits32,
         "bits64": _bits64,
-        "join": b"".join,
         "refuse": refuse,
         "pack_long": pack_long,
-        "pack_head": struct.Struct(_head_format(layout)).pack,
+        "shapes": _Shapes(layout),
         **{f"choice{i}": _choices(field) for i, field in enumerate(layout.fields)},
     }
     source = _write_source(layout)
@@ -99,6 +99,78 @@ def _choices(field: Field) -> dict[Any, int]:
     return {name: ordinal ^ field.default for ordinal, name in enumerate(field.enumerants)}
 
 
+# ── shapes ───────────────────────────────────────────────────────────────────────
+
+
+class _TooLong(Exception):
+    """The message does not fit the first segment."""
+
+
+class _Shape(NamedTuple):
+    """How messages are packed whose texts have certain lengths."""
+
+    pack: Callable[..., bytes]
+    """Takes framing, the data section's values, pointers, texts; fills up with zeros."""
+    framing: bytes
+    """Segment count less one, words of the segment, root pointer."""
+    pointers: bytes
+
+
+class _Shapes(dict[int | tuple[int, ...], _Shape]):
+    """Bytes of each text → shape; a struct with one text has no tuple around them.
+
+    Raises:
+        _TooLong: for such lengths.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self._layout = layout
+
+    def __missing__(self, key: int | tuple[int, ...]) -> _Shape:
+        shape = _plan_shape(self._layout, key if isinstance(key, tuple) else (key,))
+        if len(self) >= _MAX_SHAPES:
+            self.clear()
+        self[key] = shape
+        return shape
+
+
+def _plan_shape(layout: Layout, sizes: Sequence[int]) -> _Shape:
+    pointers = bytearray(8 * layout.pointers)
+    text_format = ""
+    words = layout.data_words + layout.pointers
+    # Texts stand behind the struct in ordinal order: the order they are assigned in.
+    for field, size in zip(_pointer_fields(layout), sizes, strict=True):
+        stored = size + 1 if field.type == "text" else size  # a text ends with a NUL
+        offset = words - (layout.data_words + field.place + 1)
+        # A list pointer (1) to bytes (2).
+        struct.pack_into("<II", pointers, 8 * field.place, offset << 2 | 1, stored << 3 | 2)
+        text_words = (stored + 7) // 8
+        text_format += f"{8 * text_words}s"
+        words += text_words
+    if 1 + words > _FIRST_SEGMENT_WORDS:
+        raise _TooLong
+    root = layout.data_words << 32 | layout.pointers << 48
+    return _Shape(
+        struct.Struct(f"<16s{_data_format(layout)}{len(pointers)}s{text_format}").pack,
+        struct.pack("<4xIQ", 1 + words, root),
+        bytes(pointers),
+    )
+
+
+def _pointer_fields(layout: Layout) -> list[Field]:
+    return [field for field in layout.fields if field.is_pointer]
+
+
+def _data_format(layout: Layout) -> str:
+    parts: list[str] = []
+    end = 0
+    for byte, code, _ in _data_slots(layout):
+        parts.append(f"{byte - end}x{code}")
+        end = byte + struct.calcsize("<" + code)
+    return "".join([*parts, f"{layout.data_words * 8 - end}x"])
+
+
 # ── source ───────────────────────────────────────────────────────────────────────
 
 
@@ -126,71 +198,23 @@ def _data_slots(layout: Layout) -> list[tuple[int, str, str]]:
     return sorted(slots)
 
 
-def _head_format(layout: Layout) -> str:
-    """Return the format of all but texts: framing, root pointer, data, pointers."""
-    parts = ["<4xIQ"]  # segment count less one, words of the segment, root pointer
-    end = 0
-    for byte, code, _ in _data_slots(layout):
-        parts.append(f"{byte - end}x{code}")
-        end = byte + struct.calcsize("<" + code)
-    parts.append(f"{layout.data_words * 8 - end}x")
-    end = 0
-    for slot in sorted(field.place for field in layout.fields if field.is_pointer):
-        parts.append(f"{(slot - end) * 8}xII")
-        end = slot + 1
-    parts.append(f"{(layout.pointers - end) * 8}x")
-    return "".join(parts)
-
-
 def _write_source(layout: Layout) -> str:
     arguments = ", ".join(f"v{i}" for i in range(len(layout.fields)))
-    fixed = 1 + layout.data_words + layout.pointers
-    root = layout.data_words << 32 | layout.pointers << 48
-    head = [str(root), *(expression for _, _, expression in _data_slots(layout))]
-
-    # Texts stand behind the struct in ordinal order: the order they are assigned in.
-    prepare: list[str] = []
-    pointers: dict[int, tuple[str, str]] = {}
-    tail: list[str] = []
-    before = ""  # the words of the texts that stand before this one
-    for i, field in enumerate(layout.fields):
-        if not field.is_pointer:
-            continue
-        statements, pieces, upper = _write_text(i, field)
-        prepare += statements
-        tail += pieces
-        offset = 4 * (layout.pointers - field.place - 1) + 1  # 1: a list pointer
-        pointers[field.place] = f"{offset} + 4 * ({before})" if before else f"{offset}", upper
-        before = f"{before} + w{i}" if before else f"w{i}"
-    for slot in sorted(pointers):
-        head += pointers[slot]
-
-    result = f"pack_head({', '.join(['words', *head])})"
-    if tail:
-        result = f"join(({result}, {', '.join(tail)}))"
+    texts = [i for i, field in enumerate(layout.fields) if field.is_pointer]
+    encode = [f"v{i} = v{i}.encode()" for i in texts if layout.fields[i].type == "text"]
+    sizes = ", ".join(f"len(v{i})" for i in texts)
+    data = [expression for _, _, expression in _data_slots(layout)]
+    packed = ", ".join(["framing", *data, "pointers", *(f"v{i}" for i in texts)])
     lines = [
         "def pack(values):",
         f"    ({arguments},) = values",
         "    try:",
-        *(f"        {statement}" for statement in prepare),
-        f"        words = {fixed}{' + ' + before if before else ''}",
-        f"        if words > {_FIRST_SEGMENT_WORDS}:",
-        "            return pack_long(values)",
-        f"        return {result}",
+        *(f"        {statement}" for statement in encode),
+        f"        pack_shape, framing, pointers = shapes[{sizes or '()'}]",
+        f"        return pack_shape({packed})",
+        "    except TooLong:",
+        "        return pack_long(values)",
         "    except REFUSALS as error:",
         "        raise refuse(values) from error",
     ]
     return "\n".join(lines)
-
-
-def _write_text(i: int, field: Field) -> tuple[list[str], list[str], str]:
-    """Return the statements before, the pieces behind, and the pointer's upper half.
-
-    That half is the number of bytes, the final NUL of a text included, above three
-    bits that say: a list of bytes (2).
-    """
-    if field.type == "text":
-        prepare = [f"t{i} = v{i}.encode()", f"n{i} = len(t{i})", f"w{i} = (n{i} >> 3) + 1"]
-        return prepare, [f"t{i}", f"TEXT_PADDING[n{i} & 7]"], f"(n{i} << 3) + 10"
-    prepare = [f"n{i} = len(v{i})", f"w{i} = (n{i} + 7) >> 3"]
-    return prepare, [f"v{i}", f"DATA_PADDING[n{i} & 7]"], f"(n{i} << 3) + 2"

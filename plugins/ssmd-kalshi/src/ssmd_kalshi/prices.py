@@ -24,7 +24,7 @@ _POWERS: Final[tuple[int, ...]] = tuple(10**n for n in range(_PLACES + 1))
 _KEPT = 8192
 """Few enough to stay in the processor's cache: looking up is what nearly all do."""
 _LONGEST_KEPT = 40
-_HUNDREDTH = 10 ** (_PLACES - 2)
+_HUNDREDTH = _POWERS[_PLACES - 2]
 _SHORTEST_HUNDREDTHS = len("0.01")
 
 
