@@ -1,0 +1,123 @@
+"""`python -m benchmarks`: ssmd beside what else there is, in one run, with the loss stated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.machine import Cores, describe
+from benchmarks.peers import make_environment
+from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.sections import SECTIONS, Results
+from benchmarks.tables import render, table
+from benchmarks.targets import judge
+
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_TITLES = {
+    "saturation": "Saturation",
+    "paced": "At real rates",
+    "tickers": "As markets grow",
+    "sizes": "As frames grow",
+    "memory": "Memory over time",
+    "startup": "Start-up",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables as they come, and keep them where that is asked for."""
+    asked = _read(arguments)
+    plan, cores = _plan(asked), Cores()
+    parts = [_machine(cores)]
+    found: dict[str, Results] = {}
+    print(parts[0], flush=True)
+    os.sched_setaffinity(0, {cores.load})
+    with tempfile.TemporaryDirectory(prefix="ssmd-bench-") as folder:
+        peers = None if asked.no_peers else make_environment(Path(folder) / "peers")
+        with Bench(Path(folder), cores, peers) as bench:
+            for section in asked.only:
+                began = time.monotonic()
+                found[section] = SECTIONS[section](bench, plan)
+                text = f"### {_TITLES[section]}\n\n{render(section, found[section])}"
+                parts.append(text)
+                print(f"\n{text}\n\n({time.monotonic() - began:.0f} s)", flush=True)
+    verdicts = f"### Targets\n\n{judge(found)}"
+    print(f"\n{verdicts}")
+    parts.insert(1, verdicts)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(_plain(found), indent=1), "utf-8")
+    if asked.write is not None:
+        _replace_region(asked.write, "\n\n".join(parts))
+    return 0
+
+
+def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only",
+        type=_sections,
+        default=list(SECTIONS),
+        help=f"sections, separated by commas: {', '.join(SECTIONS)}",
+    )
+    parser.add_argument("--rounds", type=int, help="how often each is measured")
+    parser.add_argument("--quick", action="store_true", help="a few thousand frames each")
+    parser.add_argument("--no-peers", action="store_true", help="do not fetch cryptofeed")
+    parser.add_argument("--minutes", type=float, help="how long memory is watched")
+    parser.add_argument("--json", type=Path, help="write every single result to this file")
+    parser.add_argument("--write", type=Path, help="put the tables into this page, between marks")
+    return parser.parse_args(arguments)
+
+
+def _sections(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := sorted(set(names) - set(SECTIONS)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]}: there are {', '.join(SECTIONS)}")
+    return names
+
+
+def _plan(asked: argparse.Namespace) -> Plan:
+    plan = QUICK if asked.quick else FULL
+    if asked.rounds:
+        plan = replace(plan, rounds=asked.rounds, paced_rounds=asked.rounds)
+    if asked.minutes:
+        plan = replace(plan, memory_seconds=asked.minutes * 60)
+    return plan
+
+
+def _machine(cores: Cores) -> str:
+    rows = describe(cores)
+    rows.append(("measured", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())))
+    busy = os.getloadavg()[0]
+    rows.append(("load before", f"{busy:.1f}, which should be near 0"))
+    if cores.shared:
+        rows.append(("warning", "one core only: everybody shares it, and the figures mean little"))
+    return "### Machine\n\n" + table(("", ""), rows)
+
+
+def _plain(found: dict[str, Results]) -> dict[str, object]:
+    return {
+        section: [
+            {"case": case, "contender": contender, "rounds": [asdict(one) for one in entries]}
+            for (case, contender), entries in results.items()
+        ]
+        for section, results in found.items()
+    }
+
+
+def _replace_region(page: Path, text: str) -> None:
+    before, begin, rest = page.read_text("utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        sys.exit(f"{page}: the marks {_BEGIN} and {_END} are missing; nothing was written")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Who takes part: each contender, what it keeps, and how many frames saturate it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = [
+    "CEILING",
+    "CRYPTOFEED",
+    "NAIVE_FILE",
+    "NAIVE_NATS",
+    "SATURATED",
+    "SSMD_BOTH",
+    "SSMD_FILE",
+    "SSMD_FILE_PLAIN",
+    "SSMD_NATS",
+    "SSMD_SMALL",
+    "Contender",
+    "Keeps",
+]
+
+
+class Keeps(enum.Flag):
+    """Where a contender's frames end."""
+
+    NOTHING = 0
+    FILE = enum.auto()
+    BUS = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A program that is measured."""
+
+    name: str
+    keeps: Keeps
+    frames: int
+    """Of a saturated run, so that it lasts about two seconds on a usual core."""
+    module: str = ""
+    """What ``python -m`` runs; empty for the ssmd command."""
+    on_asyncio: bool = False
+    """Whether ssmd is kept from uvloop, which it uses where it is installed."""
+    settings: str = ""
+    """More lines of ssmd's transport section."""
+
+    @property
+    def is_ssmd(self) -> bool:
+        """Whether it is the program that this project is about."""
+        return not self.module
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether the venue sends its frames; the ceiling brings its own."""
+        return self.name != CEILING.name
+
+
+_ROOM = "benchmarks.contenders"
+NAIVE_FILE = Contender("naive file", Keeps.FILE, 150_000, f"{_ROOM}.naive_file")
+CRYPTOFEED = Contender("cryptofeed", Keeps.NOTHING, 150_000, f"{_ROOM}.cryptofeed_receive")
+SSMD_FILE_PLAIN = Contender("ssmd file, asyncio", Keeps.FILE, 800_000, on_asyncio=True)
+SSMD_FILE = Contender("ssmd file", Keeps.FILE, 800_000)
+CEILING = Contender("server ceiling", Keeps.BUS, 300_000, f"{_ROOM}.server_ceiling")
+NAIVE_NATS = Contender("naive NATS", Keeps.BUS, 80_000, f"{_ROOM}.naive_nats")
+SSMD_NATS = Contender("ssmd NATS", Keeps.BUS, 300_000)
+SSMD_BOTH = Contender("ssmd both", Keeps.FILE | Keeps.BUS, 300_000)
+SSMD_SMALL = Contender(
+    "ssmd both, 10 ms linger", Keeps.FILE | Keeps.BUS, 300_000, settings="\n  linger_ms: 10"
+)
+SATURATED = (
+    NAIVE_FILE,
+    CRYPTOFEED,
+    SSMD_FILE_PLAIN,
+    SSMD_FILE,
+    NAIVE_NATS,
+    SSMD_NATS,
+    SSMD_BOTH,
+    CEILING,
+)
