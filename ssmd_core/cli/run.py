@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 from collections.abc import Mapping
@@ -67,6 +68,9 @@ def _capture(plan: RunPlan, settings: ProcessSettings, observers: Observers) -> 
     connector = Connector(plan, settings, observe=_observing(plan.name, observers))
 
     async def run() -> int:
+        # What is there now stays: no later collection needs to walk through it.
+        gc.freeze()
+        gc.enable()
         try:
             return await connector.run()
         finally:
