@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
+import gzip
 import hashlib
 import os
 import shutil
@@ -19,6 +21,7 @@ from ssmd_core.sink.archive import Content, Damaged, Digest
 from ssmd_sink_file.archive import open_archive
 from ssmd_sink_file.lines.layout import Kind, Layout
 from ssmd_sink_file.lines.writer import LineWriter
+from ssmd_sink_file.local import pieces
 from ssmd_sink_file.reading import local as local_archive
 from ssmd_sink_file.reading import snapshot
 from ssmd_sink_file.reading.local import LocalArchive
@@ -277,20 +280,50 @@ def test_files_that_are_compressed_after_they_were_listed_are_read_all_the_same(
     assert frames(archive) == ([b"1", b"2", b"3"], [])
 
 
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("moment", range(8))
 def test_files_that_are_compressed_while_they_are_listed_are_read_once(put, read, root, moment):
     put("2026-11-22/kalshi.jsonl.zst", packed(lines(b"1")))
     put("2026-11-22/kalshi.jsonl", lines(b"2", at=5))
-    calls, whole = [], snapshot.FileBytes.open
+    calls = []
 
-    def meanwhile(path):
-        if len(calls) == moment:
-            compress_plain(root)
-        calls.append(path)
-        return whole(path)
+    def before(step):
+        def meanwhile(*arguments):
+            if len(calls) == moment:
+                compress_plain(root)
+            calls.append(step)
+            return step(*arguments)
 
-    with mock.patch.object(snapshot.FileBytes, "open", meanwhile):
+        return meanwhile
+
+    steps = {"look": before(pieces.look), "_open": before(pieces._open)}
+    with mock.patch.multiple(pieces, **steps):
         assert frames(read()) == ([b"1", b"2"], [])
+    assert len(calls) > moment
+
+
+def test_a_day_that_a_stranger_compressed_in_another_form_as_well_is_listed_whole(put, read):
+    put("2026-11-22/kalshi.jsonl.gz", gzip.compress(lines(b"1")))
+    put("2026-11-22/kalshi.jsonl.zst", packed(lines(b"2", at=5)))
+    put("2026-11-22/kalshi.jsonl", lines(b"3", at=9))
+    assert frames(read()) == ([b"1", b"2", b"3"], [])
+
+
+def test_a_file_that_may_not_be_read_is_listed_and_named(put, read, monkeypatch):
+    put("2026-11-22/kalshi.jsonl", lines(b"1"))
+    put("2026-11-22/kalshi.jsonl.zst", packed(lines(b"2")))
+    open_any = os.open
+
+    def refuse(path, *arguments, **options):
+        if str(path).endswith(".zst"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_any(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    archive = read()
+    packed_file, plain = archive.files("kalshi", TODAY)
+    assert [batch.frames for batch in archive.frames(plain)] == [[b"1"]]
+    with pytest.raises(StorageFailed, match=r"kalshi\.jsonl\.zst of .*EACCES"):
+        list(archive.frames(packed_file))
 
 
 def test_few_days_are_held_open(put, read):

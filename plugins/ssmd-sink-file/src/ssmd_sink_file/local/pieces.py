@@ -12,7 +12,15 @@ from ssmd_sink_file.disk.files import Identity, identity_of
 from ssmd_sink_file.frames.compress import Compression
 from ssmd_sink_file.lines.layout import Kind, Layout
 
-__all__ = ["PACKED_KINDS", "Lying", "Piece", "close_pieces", "look", "lying_in", "open_pieces"]
+__all__ = [
+    "PACKED_KINDS",
+    "Lying",
+    "Piece",
+    "close_pieces",
+    "files_lying",
+    "look",
+    "open_pieces",
+]
 
 PACKED_KINDS = (Kind.LIVE, Kind.REST)
 """The ledger stays plain."""
@@ -33,7 +41,7 @@ class Lying(NamedTuple):
         return self.tail or bool(self.closings) or self.packed is not Compression.NONE
 
 
-def lying_in(names: Iterable[str], layout: Layout, kind: Kind) -> Lying:
+def _lying_in(names: Iterable[str], layout: Layout, kind: Kind) -> Lying:
     """Tell the files of a stream from the names in a day directory."""
     bare = f"{layout.feed}{kind.value}"
     found = set(names)
@@ -54,7 +62,16 @@ def look(root: Path, layout: Layout, day: str, kind: Kind) -> Lying:
             names = [entry.name for entry in entries if entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return Lying()
-    return lying_in(names, layout, kind)
+    return _lying_in(names, layout, kind)
+
+
+def files_lying(root: Path, layout: Layout, day: str, kind: Kind) -> list[str]:
+    """Return the files of a stream and day in the order of what they hold."""
+    lying = look(root, layout, day, kind)
+    closings = [layout.closing(day, kind, size) for size in lying.closings]
+    has_packed = lying.packed is not Compression.NONE
+    packed = [layout.packed(day, kind, lying.packed)] if has_packed else []
+    return [*packed, *closings, *([layout.file(day, kind)] if lying.tail else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
-from ssmd_sink_file.frames.compress import Compression
 from ssmd_sink_file.lines.layout import Kind, Layout
 from ssmd_sink_file.lines.ledger import files_named
 from ssmd_sink_file.local.packing import Place
-from ssmd_sink_file.local.pieces import PACKED_KINDS, look
+from ssmd_sink_file.local.pieces import PACKED_KINDS, files_lying
 
-__all__ = ["files_lying", "reported_files", "unreported"]
+__all__ = ["reported_files", "unreported"]
 
 _WEEK = timedelta(days=7)
 
@@ -38,17 +37,8 @@ def unreported(
         return [], set()
     reported = reported_files(root, layout, recent)
     return [
-        place for place in over if any(f not in reported for f in files_lying(root, layout, place))
+        place for place in over if any(f not in reported for f in files_lying(root, layout, *place))
     ], reported
-
-
-def files_lying(root: Path, layout: Layout, place: Place) -> list[str]:
-    """Return the files of a stream and day, parts on their way included."""
-    lying = look(root, layout, *place)
-    closings = [layout.closing(*place, size) for size in lying.closings]
-    has_packed = lying.packed is not Compression.NONE
-    packed = [layout.packed(*place, lying.packed)] if has_packed else []
-    return [*packed, *closings, *([layout.file(*place)] if lying.tail else [])]
 
 
 def reported_files(root: Path, layout: Layout, days: Iterable[str]) -> set[str]:

@@ -20,9 +20,10 @@ from ssmd_sink_file.lines.layout import Kind, Layout
 from ssmd_sink_file.local.digest import Digests
 from ssmd_sink_file.local.mending import Told
 from ssmd_sink_file.local.packing import Packing, Place
+from ssmd_sink_file.local.pieces import files_lying
 from ssmd_sink_file.local.recovery import Recovered, days
 from ssmd_sink_file.local.retention import Expired, Retention, files_of, remove
-from ssmd_sink_file.local.rotated import files_lying, unreported
+from ssmd_sink_file.local.rotated import unreported
 
 __all__ = ["Upkeep"]
 
@@ -200,7 +201,7 @@ class Upkeep:
                 continue
             self._ended.remove(place)
             self._packed_bytes.pop(place, None)
-            files = await to_thread.run_sync(files_lying, self._root, self._layout, place)
+            files = await to_thread.run_sync(files_lying, self._root, self._layout, *place)
             for file in files or [self._layout.file(*place)]:
                 if file not in self._reported:
                     self._reported.add(file)

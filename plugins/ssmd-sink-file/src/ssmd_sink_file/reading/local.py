@@ -16,7 +16,7 @@ from ssmd_core.sink.archive import ArchiveFile, Content
 from ssmd_sink_file.disk.files import describe
 from ssmd_sink_file.lines.layout import Kind, Layout
 from ssmd_sink_file.reading.archived import ArchivedFiles
-from ssmd_sink_file.reading.snapshot import FileBytes, Snapshot, day_names, is_day, pieces_of
+from ssmd_sink_file.reading.snapshot import FileBytes, Snapshot, day_names, feeds_in, is_day
 
 __all__ = ["LocalArchive", "open_local"]
 
@@ -67,12 +67,12 @@ class LocalArchive(ArchivedFiles):
     def feeds(self) -> Sequence[str]:
         """Return the feeds that have files here, in alphabetical order."""
         with self._telling("the names"):
-            return sorted({feed for day in self._days() for feed in pieces_of(self._root, day)})
+            return sorted({feed for day in self._days() for feed in feeds_in(self._root, day)})
 
     def days(self, feed: str) -> Sequence[str]:
         """Return the days (``YYYY-MM-DD``, UTC) of a feed, oldest first."""
         with self._telling("the names"):
-            return sorted(day for day in self._days() if feed in pieces_of(self._root, day))
+            return sorted(day for day in self._days() if feed in feeds_in(self._root, day))
 
     def files(self, feed: str, day: str) -> Sequence[ArchiveFile]:
         """Return the files of a day: of each content, in order of what stands in them.
@@ -88,13 +88,13 @@ class LocalArchive(ArchivedFiles):
             held = self._held[feed, day] = Snapshot(self._root, feed, day)
             return [
                 ArchiveFile(
-                    name=piece.name,
+                    name=name,
                     feed=feed,
                     day=day,
-                    content=_CONTENTS[piece.kind],
+                    content=_CONTENTS[kind],
                     is_open=is_growing,
                 )
-                for piece in held.pieces
+                for kind, name in held.files
             ]
 
     def torn_bytes(self, feed: str, day: str) -> int:
@@ -148,7 +148,7 @@ class LocalArchive(ArchivedFiles):
         if not _is_held(self._root / Layout(feed).beside("lock")):
             return False
         later = (name for name in day_names(self._root) if name > day)
-        return not any(feed in pieces_of(self._root, name) for name in later)
+        return not any(feed in feeds_in(self._root, name) for name in later)
 
     def _release(self, feed: str, day: str) -> None:
         held = self._held.pop((feed, day), None)

@@ -6,24 +6,29 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ssmd_sink_file.disk.files import Identity, identity_of
-from ssmd_sink_file.lines.layout import DAY, Kind
+from ssmd_sink_file.frames.compress import Compression
+from ssmd_sink_file.lines.layout import DAY, Kind, Layout
+from ssmd_sink_file.local.pieces import (
+    Piece,
+    close_pieces,
+    files_lying,
+    open_pieces,
+)
 from ssmd_sink_file.reading.archived import RawBytes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["FileBytes", "Piece", "Snapshot", "day_names", "is_day", "pieces_of"]
+__all__ = ["FileBytes", "Snapshot", "day_names", "feeds_in", "is_day"]
 
-_TRIES = 10
-_EVER = 1 << 62
+_ORDER = (Kind.COVERAGE, Kind.LIVE, Kind.REST)
 _NAME = re.compile(
-    r"([a-z0-9][a-z0-9_-]*)((?:\.rest|\.coverage)?\.jsonl)(?:(\.zst|\.gz)|\.(\d{1,15})\.closing)?"
+    r"([a-z0-9][a-z0-9_-]*)(?:\.rest|\.coverage)?\.jsonl(?:\.zst|\.gz|\.\d{1,15}\.closing)?"
 )
 
 
@@ -41,28 +46,15 @@ def day_names(root: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if is_day(entry.name) and entry.is_dir())
 
 
-class Piece(NamedTuple):
-    """A file of a day, as its name tells."""
-
-    kind: Kind
-    is_packed: bool
-    closing_bytes: int | None
-    """Of a part that moves into the compressed file: how large that was before."""
-    name: str
-
-
-def pieces_of(root: Path, day: str) -> dict[str, dict[Piece, Identity]]:
-    """Return the files of a day, by feed, and which they are. Foreign names are passed over."""
-    found: dict[str, dict[Piece, Identity]] = {}
+def feeds_in(root: Path, day: str) -> set[str]:
+    """Return the feeds that have files on a day. Foreign names are passed over."""
+    found: set[str] = set()
     # What is removed while we look is not there.
     with contextlib.suppress(FileNotFoundError), os.scandir(root / day) as entries:
         for entry in entries:
             name = _NAME.fullmatch(entry.name)
-            with contextlib.suppress(FileNotFoundError):
-                if name is not None and entry.is_file():
-                    closing = None if name[4] is None else int(name[4])
-                    piece = Piece(Kind(name[2]), name[3] is not None, closing, f"{day}/{name[0]}")
-                    found.setdefault(name[1], {})[piece] = identity_of(entry.stat())
+            if name is not None and entry.is_file():
+                found.add(name[1])
     return found
 
 
@@ -78,14 +70,6 @@ class FileBytes(RawBytes):
     def open(cls, path: Path) -> FileBytes:
         """Open a file. Raises OSError."""
         return cls(os.open(path, os.O_RDONLY))
-
-    def again(self, end: int | None) -> FileBytes:
-        """Open the same file anew, whatever its name is now."""
-        return FileBytes(os.dup(self._fd), end)
-
-    def size(self) -> int:
-        """Return how large the file is now."""
-        return os.fstat(self._fd).st_size
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read on."""
@@ -109,26 +93,18 @@ class FileBytes(RawBytes):
 
 
 class Snapshot:
-    """The files of a day, held open.
-
-    Frames move from the plain file to the closing part and on into the compressed file.
-    Held together, each frame stands in one of them: the parts stay readable when their
-    names are gone, and the compressed file is read as far as it went before them.
-    """
+    """The files of a day, held open: what becomes of their names takes nothing away."""
 
     def __init__(self, root: Path, feed: str, day: str) -> None:
         """Raises OSError."""
-        self.pieces: list[Piece] = []
-        self._open: dict[str, FileBytes] = {}
-        self._ends: dict[str, int] = {}
-        before = pieces_of(root, day).get(feed, {})
-        for _ in range(_TRIES):
-            self._hold(root, before)
-            after = pieces_of(root, day).get(feed, {})
-            if before == after:
-                break
-            # A part began or ceased to move while we looked.
-            before = after
+        self.files: list[tuple[Kind, str]] = []
+        """Names relative to the root: of each stream, in order of what they hold."""
+        self._held: dict[str, Piece] = {}
+        layout = Layout(feed)
+        for kind in _ORDER:
+            names = self._hold(root, layout, day, kind)
+            stray = _stray(root, layout, day, kind, names)
+            self.files += [(kind, name) for name in (*stray, *names)]
 
     def read(self, name: str, *, whole: bool) -> FileBytes | None:
         """Return the bytes of a file, None for one that is not held open.
@@ -137,37 +113,27 @@ class Snapshot:
             name: relative to the root.
             whole: as it lies, copies of what stands in other files included.
         """
-        held = self._open.get(name)
-        return None if held is None else held.again(None if whole else self._ends.get(name))
+        held = self._held.get(name)
+        return None if held is None else FileBytes(os.dup(held.fd), None if whole else held.end)
 
     def close(self) -> None:
         """Let go of the files."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
+        close_pieces(self._held.values())
+        self._held.clear()
 
-    def _hold(self, root: Path, pieces: dict[Piece, Identity]) -> None:
-        self.close()
-        self.pieces = sorted(pieces, key=_order)
-        # Against the direction in which frames move: one that has moved meanwhile is met
-        # twice, which the second look tells, and none is missed. A file that cannot be opened
-        # is listed all the same: reading it says why.
-        for piece in reversed(self.pieces):
-            with contextlib.suppress(OSError):
-                self._open[piece.name] = FileBytes.open(root / piece.name)
-        self._ends = {
-            piece.name: min(self._open[piece.name].size(), _end_of(piece.kind, pieces))
-            for piece in self.pieces
-            if piece.is_packed and piece.name in self._open
-        }
+    def _hold(self, root: Path, layout: Layout, day: str, kind: Kind) -> list[str]:
+        try:
+            pieces = open_pieces(root, layout, day, kind)
+        except OSError:  # it is listed all the same: reading it says why
+            return files_lying(root, layout, day, kind)
+        held = {f"{day}/{piece.path.name}": piece for piece in pieces}
+        self._held |= held
+        return list(held)
 
 
-def _end_of(kind: Kind, pieces: Iterable[Piece]) -> int:
-    """Return how far the compressed file goes before the part that moves into it now."""
-    sizes = (piece.closing_bytes for piece in pieces if piece.kind is kind)
-    return max((size for size in sizes if size is not None), default=_EVER)
-
-
-def _order(piece: Piece) -> tuple[str, bool, bool, int, str]:
-    closing = piece.closing_bytes
-    return (piece.kind.name, not piece.is_packed, closing is None, closing or 0, piece.name)
+def _stray(root: Path, layout: Layout, day: str, kind: Kind, names: list[str]) -> list[str]:
+    """Return what is compressed in another form: never by us, who keep to one a day."""
+    if names[:1] != [layout.packed(day, kind, Compression.ZSTD)]:
+        return []
+    other = layout.packed(day, kind, Compression.GZIP)
+    return [other] if (root / other).is_file() else []
