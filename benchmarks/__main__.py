@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.machine import Cores, describe
+from benchmarks.machine import Cores, busy_ns, describe
 from benchmarks.peers import make_environment
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.sections import SECTIONS, Results
@@ -43,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         peers = None if asked.no_peers else make_environment(Path(folder) / "peers")
         with Bench(Path(folder), cores, peers) as bench:
             for section in asked.only:
-                began = time.monotonic()
+                began_ns, foreign_ns = time.monotonic_ns(), busy_ns() - bench.cpu_ns
                 found[section] = SECTIONS[section](bench, plan)
-                text = f"### {_TITLES[section]}\n\n{render(section, found[section])}"
-                parts.append(text)
-                print(f"\n{text}\n\n({time.monotonic() - began:.0f} s)", flush=True)
+                took_ns, foreign_ns = (
+                    time.monotonic_ns() - began_ns,
+                    busy_ns() - bench.cpu_ns - foreign_ns,
+                )
+                parts.append(_section(section, found[section], took_ns, foreign_ns))
+                print(f"\n{parts[-1]}", flush=True)
     verdicts = f"### Targets\n\n{judge(found)}"
     print(f"\n{verdicts}")
     parts.insert(1, verdicts)
@@ -56,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write is not None:
         _replace_region(asked.write, "\n\n".join(parts))
     return 0
+
+
+def _section(name: str, results: Results, took_ns: int, foreign_ns: int) -> str:
+    share = max(0.0, foreign_ns / took_ns / (os.cpu_count() or 1))
+    note = f"Took {took_ns / 1e9:.0f} s; other programs had {share:.0%} of the machine meanwhile."
+    return f"### {_TITLES[name]}\n\n{render(name, results)}\n\n{note}"
 
 
 def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -94,8 +103,6 @@ def _plan(asked: argparse.Namespace) -> Plan:
 def _machine(cores: Cores) -> str:
     rows = describe(cores)
     rows.append(("measured", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())))
-    busy = os.getloadavg()[0]
-    rows.append(("load before", f"{busy:.1f}, which should be near 0"))
     if cores.shared:
         rows.append(("warning", "one core only: everybody shares it, and the figures mean little"))
     return "### Machine\n\n" + table(("", ""), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -148,6 +149,15 @@ class Bench:
     def bus_url(self) -> str:
         """Where the nats-server is."""
         return self._server.url
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time of everything here so far: ourselves, the venue, the server, past contenders."""
+        server, venue = self._server.signal(0), self._venue.pid
+        assert venue is not None
+        past = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended_ns = int((past.ru_utime + past.ru_stime) * 1e9)
+        return time.process_time_ns() + ended_ns + cpu_ns(server) + cpu_ns(venue)
 
     @contextlib.contextmanager
     def running(self, contender: Contender, load: LoadSpec) -> Iterator[Subject]:

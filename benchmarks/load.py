@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ssmd_core.testing.wire import pack
 from ssmd_kalshi.venue import market_names
 
-__all__ = ["BOOK_SID", "CHUNK_FRAMES", "TICKER_SID", "TRADE_SID", "Load", "LoadSpec"]
+__all__ = ["BOOK_SID", "CHUNK_FRAMES", "TICKER_SID", "TRADE_SID", "Load", "LoadSpec", "goes_out"]
 
 TICKER_SID, TRADE_SID, BOOK_SID = 1, 2, 3
 CHUNK_FRAMES = 256
@@ -20,6 +21,7 @@ CHUNK_FRAMES = 256
 
 _TICKER_SHARE, _TRADE_SHARE = 0.80, 0.15
 _POOL = 512
+_MOST_KEPT = 1_000_000
 _TICKER = (
     '{"type":"ticker","sid":%d,"msg":{"market_ticker":"%s","price_dollars":"%s",'
     '"yes_bid_dollars":"%s","yes_ask_dollars":"%s","volume_fp":"%s","open_interest_fp":"%s",'
@@ -53,28 +55,36 @@ class LoadSpec:
 
 
 class Load:
-    """The frames of a load, and what each sink is to hold of them."""
+    """The frames of a load, kept unless they are very many."""
 
     def __init__(self, spec: LoadSpec) -> None:
         self.spec = spec
-        self.frames = list(_sized(spec) if spec.frame_bytes else _mixed(spec))
+        self._kept = list(_make(spec)) if spec.frames <= _MOST_KEPT else None
+
+    def first(self, frames: int) -> Iterator[bytes]:
+        """Yield the first frames; very long loads are made as they go."""
+        return islice(_make(self.spec) if self._kept is None else self._kept, frames)
 
     def chunks(self, frames: int) -> Iterator[bytes]:
         """Yield the first frames as WebSocket frames, many a write."""
-        for start in range(0, frames, CHUNK_FRAMES):
-            yield pack(self.frames[start : min(start + CHUNK_FRAMES, frames)])
-
-    def singles(self, frames: int) -> list[bytes]:
-        """Return the first frames as WebSocket frames, one a write."""
-        return [pack((frame,)) for frame in self.frames[:frames]]
+        following = self.first(frames)
+        while chunk := list(islice(following, CHUNK_FRAMES)):
+            yield pack(chunk)
 
     def published(self, frames: int) -> array.array[int]:
         """Return the positions of the first frames that the wire schema has a struct for."""
-        book = b'{"type":"orderbook'
         return array.array(
-            "q",
-            (n for n, frame in enumerate(self.frames[:frames]) if not frame.startswith(book)),
+            "q", (n for n, frame in enumerate(self.first(frames)) if goes_out(frame))
         )
+
+
+def goes_out(frame: bytes) -> bool:
+    """Say whether the wire schema has a struct for a frame: it has none for books."""
+    return not frame.startswith(b'{"type":"orderbook')
+
+
+def _make(spec: LoadSpec) -> Iterator[bytes]:
+    return _sized(spec) if spec.frame_bytes else _mixed(spec)
 
 
 def _mixed(spec: LoadSpec) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ssmd_core.testing import find_nats_server
 
-__all__ = ["Cores", "cpu_ns", "describe", "memory_bytes"]
+__all__ = ["Cores", "busy_ns", "cpu_ns", "describe", "memory_bytes"]
 
 _PACKAGES = ("websockets", "msgspec", "pycapnp", "nats-py", "uvloop", "cryptofeed")
 
@@ -40,6 +40,14 @@ class Cores:
             yield
         finally:
             os.sched_setaffinity(0, before)
+
+
+def busy_ns() -> int:
+    """Return the CPU time that all programs together have taken since the machine started."""
+    fields = Path("/proc/stat").read_text("ascii").partition("\n")[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def cpu_ns(pid: int) -> int:

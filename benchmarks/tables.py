@@ -24,8 +24,10 @@ def render(section: str, results: Results) -> str:
             return _startup(results)
         case "saturation":
             return _saturation(results)
+        case "paced":
+            return _paced(results)
         case _:
-            return _cases(results)
+            return _growth(results)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -62,48 +64,63 @@ def _saturation(results: Results) -> str:
     for case, contender in results:
         found = outcomes(results, case, contender)
         naive = NAIVE_FILE if contender in _OF_FILES else NAIVE_NATS
+        base = outcomes(results, case, naive.name)
         rows.append(
             [
                 contender,
                 _spread(found, lambda one: one.rate, ",.0f"),
-                _ratio(found, outcomes(results, case, naive.name), lambda one: one.rate),
+                _ratio(found, base, lambda one: one.rate),
                 _spread(found, lambda one: one.cpu_us, ".2f"),
+                _ratio(base, found, lambda one: one.cpu_us),
                 _spread(found, lambda one: one.cpu_share * 100, ".0f"),
                 _spread(found, lambda one: one.peak_bytes / _MIB, ".0f"),
                 _lost(results, case, contender),
             ]
         )
-    head = ("contender", "kept a second", "× naive", "CPU µs a frame", "core %", "peak MiB", "lost")
+    head = ("contender", "kept a second", "× naive", "CPU µs a frame", "× cheaper than naive")
+    return table((*head, "core %", "peak MiB", "lost"), rows)
+
+
+def _paced(results: Results) -> str:
+    rows = []
+    for case, contender in results:
+        found = outcomes(results, case, contender)
+        rows.append(
+            [
+                case,
+                contender,
+                _spread(found, lambda one: one.cpu_share * 100, ".1f"),
+                _spread(found, lambda one: one.delay.p50_us if one.delay else None, ",.0f"),
+                _spread(found, lambda one: one.delay.p99_us if one.delay else None, ",.0f"),
+                _spread(found, lambda one: one.delay.p999_us if one.delay else None, ",.0f"),
+                _spread(found, lambda one: one.peak_bytes / _MIB, ".0f"),
+                _lost(results, case, contender),
+            ]
+        )
+    head = ("load", "contender", "core %", "p50 µs", "p99 µs", "p99.9 µs", "peak MiB", "lost")
     return table(head, rows)
 
 
-def _cases(results: Results) -> str:
+def _growth(results: Results) -> str:
     rows = []
-    for case, contender in sorted(results, key=lambda key: _first_number(key[0])):
+    first: dict[str, float] = {}
+    for case, contender in results:
         found = outcomes(results, case, contender)
+        cost = median(found, lambda one: one.cpu_us)
+        grown = cost / first.setdefault(contender, cost) if cost else None
         rows.append(
             [
                 case,
                 contender,
                 _spread(found, lambda one: one.rate, ",.0f"),
                 _spread(found, lambda one: one.cpu_us, ".2f"),
-                _spread(found, lambda one: one.cpu_share * 100, ".1f"),
-                _delays(found),
+                "–" if grown is None else f"{grown:.2f}",
                 _spread(found, lambda one: one.peak_bytes / _MIB, ".0f"),
                 _lost(results, case, contender),
             ]
         )
-    head = ("load", "contender", "kept a second", "CPU µs a frame", "core %")
-    return table((*head, "p50 / p99 / p99.9 µs", "peak MiB", "lost"), rows)
-
-
-def _delays(found: Sequence[Outcome]) -> str:
-    parts = (
-        median(found, lambda one: one.delay.p50_us if one.delay else None),
-        median(found, lambda one: one.delay.p99_us if one.delay else None),
-        median(found, lambda one: one.delay.p999_us if one.delay else None),
-    )
-    return " / ".join("–" if part is None else f"{part:,.0f}" for part in parts)
+    head = ("load", "contender", "kept a second", "CPU µs a frame", "× the first", "peak MiB")
+    return table((*head, "lost"), rows)
 
 
 def _ratio(
@@ -148,8 +165,3 @@ def _startup(results: Results) -> str:
 
 def _times(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
-
-
-def _first_number(case: str) -> int:
-    digits = case.split(maxsplit=1)[0].partition("/")[0].replace(",", "")
-    return int(digits) if digits.isdigit() else 0

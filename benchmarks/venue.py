@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.load import BOOK_SID, TICKER_SID, TRADE_SID, Load, LoadSpec
+from benchmarks.load import BOOK_SID, TICKER_SID, TRADE_SID, Load, LoadSpec, goes_out
 from ssmd_core.testing.wire import pack
 
 __all__ = ["BURST_FRAMES", "PATH", "SATURATING", "Go", "Open", "Pace", "Sent", "serve"]
@@ -237,23 +238,24 @@ def _send(desk: _Desk, load: Load, order: Go) -> Sent:
 def _send_paced(desk: _Desk, load: Load, order: Go, rate: int) -> Sent:
     """Send each frame, or burst, when it is due; look at the file while none is."""
     step = BURST_FRAMES if order.pace.bursts else 1
-    frames = load.singles(order.frames)
-    writes = [b"".join(frames[start : start + step]) for start in range(0, len(frames), step)]
-    sent, tail = array.array("q"), _Tail(order.watch)
+    following = enumerate(load.first(order.frames))
+    sent, published, tail = array.array("q"), array.array("q"), _Tail(order.watch)
     begin_ns = time.time_ns() + 10_000_000
-    gap_ns = step * 1e9 / rate
-    for turn, data in enumerate(writes):
-        due_ns = begin_ns + int(turn * gap_ns)
+    turn = 0
+    while burst := list(islice(following, step)):
+        data = pack(frame for _, frame in burst)
+        published.extend(place for place, frame in burst if goes_out(frame))
+        due_ns = begin_ns + turn * step * 1_000_000_000 // rate
         while (now_ns := time.time_ns()) < due_ns:
             tail.idle(due_ns - now_ns)
-        sent.extend((now_ns,) * min(step, order.frames - turn * step))
+        sent.extend((now_ns,) * len(burst))
         desk.write(data)
+        turn += 1
     last_ns = time.time_ns()
     while (now_ns := time.time_ns()) < last_ns + _SETTLE_SECONDS * 1e9:
         tail.idle(1_000_000)
     tail.close()
-    published = load.published(order.frames)
-    return Sent(order.frames, sent[0], last_ns, published, sent, tail.grown_ns, tail.grown_bytes)
+    return Sent(len(sent), sent[0], last_ns, published, sent, tail.grown_ns, tail.grown_bytes)
 
 
 class _Tail:

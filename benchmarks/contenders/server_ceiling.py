@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from benchmarks.load import Load, LoadSpec
+from benchmarks.load import Load, LoadSpec, goes_out
 from ssmd_core.schema.compile import compile_packer
 from ssmd_core.schema.load import find_schema, load_schema
 
@@ -107,16 +107,18 @@ def _operations(frames: int) -> Iterator[bytes]:
     module = load_schema(find_schema("trade.capnp"))
     packers = {"ticker": compile_packer(module.Ticker), "trade": compile_packer(module.Trade)}
     decode = msgspec.json.Decoder(_Frame).decode
-    load, now_ns = Load(LoadSpec(frames)), time.time_ns()
-    for number, place in enumerate(load.published(frames)):
-        frame = decode(load.frames[place])
+    now_ns = time.time_ns()
+    published = filter(goes_out, Load(LoadSpec(frames)).first(frames))
+    for number, frame in enumerate(map(decode, published)):
         payload = _payload(frame, packers)
         key = (
-            f"trade:{frame.msg.trade_id}" if frame.type == "trade" else f"c0ffee00:{now_ns + place}"
+            f"trade:{frame.msg.trade_id}"
+            if frame.type == "trade"
+            else f"c0ffee00:{now_ns + number}"
         )
         head = (
             f"NATS/1.0\r\nNats-Msg-Id: kalshi:{key}\r\nSsmd-Schema: trade:v1\r\n"
-            f"Ssmd-Ts: {now_ns + place}\r\n\r\n"
+            f"Ssmd-Ts: {now_ns + number}\r\n\r\n"
         )
         subject = f"prod.kalshi.{frame.type}.{frame.msg.market_ticker}"
         size = len(head)
