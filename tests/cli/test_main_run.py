@@ -177,3 +177,8 @@ def test_uvloop_is_used_where_it_is_installed(monkeypatch):
     assert loop_options() == {"use_uvloop": True}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert loop_options() == {"use_uvloop": False}
+
+
+@pytest.mark.parametrize(("asked", "used"), [("asyncio", False), ("uvloop", True)])
+def test_the_event_loop_that_is_asked_for_is_used(asked, used):
+    assert loop_options(asked) == {"use_uvloop": used}

@@ -136,3 +136,25 @@ def test_every_bad_variable_is_told_at_once():
         "SSMD_LOG_FORMAT",
         "SSMD_SHUTDOWN_SECONDS",
     ]
+
+
+@pytest.mark.parametrize("word", ["asyncio", " AsyncIO "])
+def test_the_event_loop_can_be_chosen(word):
+    assert ProcessSettings.read({"SSMD_EVENT_LOOP": word}).event_loop == "asyncio"
+
+
+def test_without_a_word_the_event_loop_is_left_to_what_is_installed():
+    assert ProcessSettings.read({}).event_loop is None
+
+
+def test_an_unknown_event_loop_is_a_fault_that_lists_the_known_ones():
+    with pytest.raises(
+        ConfigError, match=r"`trio` is not known; .*asyncio, uvloop"
+    ):
+        ProcessSettings.read({"SSMD_EVENT_LOOP": "trio"})
+
+
+def test_an_event_loop_that_is_not_installed_names_what_brings_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install ssmd-core\[fast\]"):
+        ProcessSettings.read({"SSMD_EVENT_LOOP": "uvloop"})

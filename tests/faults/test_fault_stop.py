@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from rig.conservation import judge_archive, judge_bus
+from rig.loops import LOOP_NAMES
 from rig.proxy import Proxy
 from rig.venues import live_recording
 from ssmd_core.testing import LoopbackVenue, until
@@ -171,12 +172,13 @@ async def test_a_stop_at_any_moment_of_the_start_is_a_clean_one(
     assert await run.verify(archive.path, "--bus", bus.url) == 0, run.log()
 
 
+@pytest.mark.parametrize("loop", LOOP_NAMES)
 async def test_a_second_signal_ends_it_at_once_and_the_next_start_tells_and_goes_on(
-    program, archive, yaml, face, bus
+    program, archive, yaml, face, bus, loop
 ):
     await bus.add_stream()
     async with LoopbackVenue(live_recording(2_000), face) as venue, Proxy(bus.port) as proxy:
-        run = program(SSMD_SHUTDOWN_SECONDS="20")
+        run = program(SSMD_SHUTDOWN_SECONDS="20", SSMD_EVENT_LOOP=loop)
         both = yaml.both.format(url=f"nats://127.0.0.1:{proxy.port}", path=archive.path)
         run.write(yaml.feed.format(endpoint=venue.url), both)
         await run.start().ready()

@@ -8,12 +8,17 @@ import anyio
 import httpx
 import pytest
 
+from rig.loops import LOOPS
+from ssmd_core.service import asgi
 from ssmd_core.service.address import bind
 from ssmd_core.service.http import serve
 from ssmd_core.service.monitored import Readiness
 from ssmd_core.sink.contract import Health
+from ssmd_core.testing import until
 
 pytestmark = pytest.mark.anyio
+on_either_loop = pytest.mark.parametrize("anyio_backend", LOOPS)
+
 
 PATHS = ["/health", "/livez", "/ready", "/readyz", "/metrics", "/status"]
 
@@ -137,6 +142,7 @@ async def test_an_unknown_path_is_404_in_json(subject, path):
     assert response.json() == {"status": "error", "reason": "not found"}
 
 
+@on_either_loop
 async def test_a_fault_of_the_subject_is_500_and_the_server_goes_on(subject):
     subject.status = lambda: {}["missing"]
     async with serving(subject) as client:
@@ -147,6 +153,7 @@ async def test_a_fault_of_the_subject_is_500_and_the_server_goes_on(subject):
     assert healthy.status_code == 200
 
 
+@on_either_loop
 async def test_a_request_made_before_the_server_stands_is_answered(subject):
     sock = bind("127.0.0.1", 0)
     host, port = sock.getsockname()
@@ -159,6 +166,28 @@ async def test_a_request_made_before_the_server_stands_is_answered(subject):
     assert b"200 OK" in answer
 
 
+@on_either_loop
+async def test_a_server_that_is_stopped_before_anybody_asked_returns_and_frees_the_port(subject):
+    sock = bind("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            endpoint = await tasks.start(serve, sock, subject)
+            endpoint.stop()
+    bind("127.0.0.1", port).close()
+
+
+@on_either_loop
+async def test_a_server_is_there_after_a_while_although_nobody_asked(subject, monkeypatch):
+    monkeypatch.setattr("ssmd_core.service.http._HEAD_START_SECONDS", 0.01)
+    made = []
+    real = asgi.application
+    monkeypatch.setattr(asgi, "application", lambda subject: made.append(subject) or real(subject))
+    async with serving(subject):
+        await until(lambda: made == [subject])
+
+
+@on_either_loop
 async def test_a_stopped_server_returns_and_frees_the_port(subject):
     sock = bind("127.0.0.1", 0)
     address = sock.getsockname()
@@ -168,6 +197,7 @@ async def test_a_stopped_server_returns_and_frees_the_port(subject):
     bind(*address).close()
 
 
+@on_either_loop
 async def test_a_cancelled_server_frees_the_port_although_a_client_stays(subject):
     sock = bind("127.0.0.1", 0)
     address = sock.getsockname()
@@ -181,6 +211,7 @@ async def test_a_cancelled_server_frees_the_port_although_a_client_stays(subject
     bind(*address).close()
 
 
+@on_either_loop
 async def test_the_server_leaves_the_signals_to_the_connector(subject):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     async with serving(subject):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rig.loops import LOOPS
 from ssmd_core.service.pulse import Beat, Finding, Pulse, Watchdog, judge, stacks
 
 LOGGER = "ssmd_core.service.pulse"
@@ -160,6 +161,7 @@ def test_the_stacks_say_where_each_thread_stands():
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_turning_loop_is_alive_and_stamped(clock):
     pulse = Pulse(clock, limit_seconds=10, stamp_seconds=0.01)
     async with anyio.create_task_group() as tasks:
@@ -172,6 +174,7 @@ async def test_a_turning_loop_is_alive_and_stamped(clock):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_loop_that_is_not_stamped_is_dead(clock):
     pulse = Pulse(clock, limit_seconds=10, stamp_seconds=3600)
     async with anyio.create_task_group() as tasks:
@@ -182,6 +185,7 @@ async def test_a_loop_that_is_not_stamped_is_dead(clock):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_wedged_loop_is_logged_once_with_all_stacks_and_so_is_its_recovery(caught):
     pulse = Pulse(limit_seconds=0.2, stamp_seconds=0.02)
     async with anyio.create_task_group() as tasks:
@@ -197,6 +201,7 @@ async def test_a_wedged_loop_is_logged_once_with_all_stacks_and_so_is_its_recove
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_the_thread_ends_with_the_pulse():
     pulse = Pulse(stamp_seconds=0.01)
     before = set(threading.enumerate())  # those of other tests may still be ending

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-__all__ = ["LOOPS"]
+__all__ = ["LOOPS", "LOOP_NAMES"]
 
 _NO_UVLOOP = importlib.util.find_spec("uvloop") is None
 LOOPS = [
@@ -15,3 +15,5 @@ LOOPS = [
         marks=pytest.mark.skipif(_NO_UVLOOP, reason="uvloop is not installed"),
     ),
 ]
+LOOP_NAMES = [pytest.param(each.id, marks=each.marks) for each in LOOPS]
+"""The same as ``SSMD_EVENT_LOOP`` spells them."""
