@@ -17,7 +17,7 @@ SCHEMAS = {
     for path in sorted(CRDS.glob("*.yaml"))
     for schema in objects(path.read_text("utf-8"))
 }
-VERSIONS = ("1.30", kubernetes_validate.latest_version())
+VERSIONS = ("1.27", kubernetes_validate.latest_version())
 KUSTOMIZATIONS = sorted(K8S.rglob("kustomization.yaml"))
 CONFIG = {path for path in K8S.rglob("*.yaml") if path.parent.name in {"feeds", "environments"}}
 FILES = sorted({*K8S.rglob("*.yaml")} - {*KUSTOMIZATIONS} - CONFIG)
