@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,8 @@ _TITLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables as they come, and keep them where that is asked for."""
     asked = _read(arguments)
+    # Whoever ends us ends the server and the contenders too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     plan, cores = _plan(asked), Cores()
     parts = [_machine(cores)]
     found: dict[str, Results] = {}

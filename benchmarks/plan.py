@@ -15,6 +15,7 @@ class Plan:
     share: float
     """Of the frames that a saturated run of each contender has."""
     paced_rounds: int
+    """Also of the growing markets."""
     paced_seconds: float
     rates: tuple[int, ...]
     burst_rate: int
@@ -32,14 +33,14 @@ FULL = Plan(
     rounds=3,
     share=1.0,
     paced_rounds=2,
-    paced_seconds=4.0,
+    paced_seconds=3.0,
     rates=(1_000, 5_000, 20_000),
     burst_rate=5_000,
     tickers=(100, 1_000, 10_000, 100_000),
-    growth_frames=200_000,
+    growth_frames=150_000,
     frame_sizes=(200, 1_024, 8_192, 65_536),
     size_bytes=60_000_000,
-    memory_seconds=60.0,
+    memory_seconds=45.0,
     memory_rate=5_000,
     starts=5,
 )

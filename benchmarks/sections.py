@@ -64,16 +64,16 @@ def saturation(bench: Bench, plan: Plan) -> Results:
 
 
 def paced(bench: Bench, plan: Plan) -> Results:
-    """Send at a rate, evenly and once in bursts."""
+    """Send at a rate: evenly in each round, and once in bursts."""
     results: Results = {}
     paces = [(f"{rate:,}/s", Pace(rate)) for rate in plan.rates]
-    paces.append((f"{plan.burst_rate:,}/s in bursts", Pace(plan.burst_rate, bursts=True)))
+    burst = (f"{plan.burst_rate:,}/s in bursts", Pace(plan.burst_rate, bursts=True))
     most = LoadSpec(int(max(plan.rates) * plan.paced_seconds))
-    for case, pace in paces * plan.paced_rounds:
+    for case, pace in [*paces * plan.paced_rounds, burst]:
         assert pace.rate is not None
         frames = int(pace.rate * plan.paced_seconds)
-        small = (SSMD_SMALL,) if pace.rate == SLOW_RATE and not pace.bursts else ()
-        for contender in (*_PAIRS, SSMD_BOTH, *small):
+        small = (SSMD_SMALL,) if pace == Pace(SLOW_RATE) else ()
+        for contender in (*_PAIRS, *small):
             _note(results, case, measure(bench, contender, most, pace, frames))
     return results
 
@@ -81,7 +81,7 @@ def paced(bench: Bench, plan: Plan) -> Results:
 def tickers(bench: Bench, plan: Plan) -> Results:
     """Spread the same number of frames over more and more markets."""
     results: Results = {}
-    for count in plan.tickers * plan.rounds:
+    for count in plan.tickers * plan.paced_rounds:
         load = LoadSpec(plan.growth_frames, tickers=count)
         for contender in (SSMD_FILE, SSMD_NATS):
             _note(results, f"{count:,} tickers", measure(bench, contender, load))

@@ -111,11 +111,9 @@ def _operations(frames: int) -> Iterator[bytes]:
     published = filter(goes_out, Load(LoadSpec(frames)).first(frames))
     for number, frame in enumerate(map(decode, published)):
         payload = _payload(frame, packers)
-        key = (
-            f"trade:{frame.msg.trade_id}"
-            if frame.type == "trade"
-            else f"c0ffee00:{now_ns + number}"
-        )
+        key = f"c0ffee00:{now_ns + number}"
+        if frame.type == "trade":
+            key = f"trade:{frame.msg.trade_id}"
         head = (
             f"NATS/1.0\r\nNats-Msg-Id: kalshi:{key}\r\nSsmd-Schema: trade:v1\r\n"
             f"Ssmd-Ts: {now_ns + number}\r\n\r\n"
