@@ -89,6 +89,17 @@ def test_line_breaks_between_tokens_become_spaces(count):
     assert [line.partition(b'"data":')[2] for line in lines] == [b'{  "a": 1 }}'] * count
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r"])
+@pytest.mark.parametrize("at", [0, 127, 128, 299])
+def test_a_line_break_anywhere_in_a_large_batch_becomes_a_space(at, end):
+    frames = [b"{}"] * 300
+    frames[at] = b"{%b}" % end
+    (part,) = LineWriter("kalshi").parts(Batch(TS, frames))
+    found = part.data.split(b"\n")[:-1]
+    assert len(found) == 300
+    assert found[at].endswith(b'"data":{ }}')
+
+
 @given(batches())
 @example(Batch(TS // 1000 * 1000 + 998, [b"1"] * 5))
 @example(Batch(1_795_327_248 * NS - 2, [b"1"] * 1500))

@@ -12,6 +12,7 @@ __all__ = ["LineWriter", "Part", "one_line"]
 
 _DAY_NS = 86_400 * NS
 _END = b"}\n"
+_SEARCHED_FRAMES = 128
 _THREE_DIGITS = [b"%03d" % number for number in range(1000)]
 
 
@@ -74,8 +75,7 @@ class LineWriter:
     def _verbatim(self, first: int, frames: list[bytes], middle: bytes) -> bytes:
         # The hot path. Frames of one microsecond differ in three digits only, so four
         # slices and one join write a line in some 0.05 µs; formatting takes 0.2.
-        text = b"".join(frames)
-        if b"\n" in text or b"\r" in text:
+        if _has_line_ends(frames):
             frames = [one_line(frame) for frame in frames]
         pieces: list[bytes] = []
         written, count = 0, len(frames)
@@ -105,6 +105,16 @@ class LineWriter:
         if number != self._day_number:
             self._day_number, self._day = number, day_of(ts)
         return self._day
+
+
+def _has_line_ends(frames: list[bytes]) -> bool:
+    # Joined, because two searches in one text are cheaper than two in every frame; not all
+    # at once, because a large copy takes new pages of memory, which cost more than the search.
+    for start in range(0, len(frames), _SEARCHED_FRAMES):
+        text = b"".join(frames[start : start + _SEARCHED_FRAMES])
+        if b"\n" in text or b"\r" in text:
+            return True
+    return False
 
 
 def _base64(frame: bytes) -> bytes:

@@ -11,7 +11,7 @@ from ssmd_sink_file.lines.ledger import files_named
 from ssmd_sink_file.local.packing import Place
 from ssmd_sink_file.local.pieces import PACKED_KINDS, files_lying
 
-__all__ = ["reported_files", "unreported"]
+__all__ = ["unreported"]
 
 _WEEK = timedelta(days=7)
 
@@ -35,13 +35,13 @@ def unreported(
     over = [(day, kind) for day in recent if day < today for kind in PACKED_KINDS]
     if not over:
         return [], set()
-    reported = reported_files(root, layout, recent)
+    reported = _reported_files(root, layout, recent)
     return [
         place for place in over if any(f not in reported for f in files_lying(root, layout, *place))
     ], reported
 
 
-def reported_files(root: Path, layout: Layout, days: Iterable[str]) -> set[str]:
+def _reported_files(root: Path, layout: Layout, days: Iterable[str]) -> set[str]:
     """Return the files that ``rotated`` lines in the ledgers of some days name."""
     found: set[str] = set()
     for day in days:
