@@ -148,9 +148,7 @@ def test_without_a_word_the_event_loop_is_left_to_what_is_installed():
 
 
 def test_an_unknown_event_loop_is_a_fault_that_lists_the_known_ones():
-    with pytest.raises(
-        ConfigError, match=r"`trio` is not known; .*asyncio, uvloop"
-    ):
+    with pytest.raises(ConfigError, match=r"`trio` is not known; .*asyncio, uvloop"):
         ProcessSettings.read({"SSMD_EVENT_LOOP": "trio"})
 
 
