@@ -55,12 +55,19 @@ class TradeV1:
         time = record.venue_ns
         if time <= 0:
             raise RecordError("negative venue time" if time else "no venue time")
+        # Most totals have a fraction: rounded on the spot, and only extremes are handed on.
         volume, fraction = divmod(record.volume_e9, SCALE)
-        if fraction or not 0 <= volume <= _MAX_UINT64:
+        if not 0 <= volume < _MAX_UINT64:
             volume = self._fit(volume, fraction, "volume", most=_MAX_UINT64)
+        elif fraction:
+            self._metrics.rounded += 1
+            volume += fraction > _HALF or (fraction == _HALF and volume & 1)
         interest, fraction = divmod(record.open_interest_e9, SCALE)
-        if fraction or not 0 <= interest <= _MAX_UINT64:
+        if not 0 <= interest < _MAX_UINT64:
             interest = self._fit(interest, fraction, "open interest", most=_MAX_UINT64)
+        elif fraction:
+            self._metrics.rounded += 1
+            interest += fraction > _HALF or (fraction == _HALF and interest & 1)
         bid, ask, last = record.bid_e9, record.ask_e9, record.last_e9
         return (
             time,

@@ -109,6 +109,15 @@ def test_long_texts_are_packed_as_pycapnp_packs_them_whatever_segments_it_takes(
     assert packers["Texts"](tuple(fields.values())) == assign(everything.Texts, fields)
 
 
+def test_texts_of_however_many_lengths_take_no_more_memory(everything, assign, monkeypatch):
+    monkeypatch.setattr(compile_module, "_MAX_SHAPES", 3)
+    pack = compile_packer(everything.Texts)
+    for size in [*range(12), *range(12)]:
+        fields = EMPTY_TEXTS | {"last": "x" * size}
+        assert pack(tuple(fields.values())) == assign(everything.Texts, fields)
+        assert len(pack.__globals__["shapes"]) <= 3
+
+
 def test_what_fits_the_first_segment_is_not_left_to_pycapnp(packers, monkeypatch):
     monkeypatch.setattr(compile_module, "pack_by_pycapnp", pytest.fail)
     fields = EMPTY_TEXTS | {"last": "x" * 8127}

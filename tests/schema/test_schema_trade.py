@@ -207,6 +207,9 @@ def test_a_size_is_rounded_half_to_even_saturates_and_is_counted(send, size_e9):
     interest_e9=st.integers(0, (1 << 65) * SCALE),
 )
 @example(volume_e9=MAX_UINT64 * SCALE, interest_e9=(MAX_UINT64 + 1) * SCALE)
+@example(volume_e9=(MAX_UINT64 + 1) * SCALE - 1, interest_e9=(MAX_UINT64 + 1) * SCALE - 1)
+@example(volume_e9=SCALE // 2, interest_e9=SCALE * 3 // 2)
+@example(volume_e9=SCALE * 3 // 2, interest_e9=SCALE // 2)
 def test_totals_are_rounded_half_to_even_saturate_and_are_counted(send, volume_e9, interest_e9):
     amounts = (volume_e9, interest_e9)
     nearest = [round(Fraction(amount, SCALE)) for amount in amounts]

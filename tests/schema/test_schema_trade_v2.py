@@ -301,6 +301,33 @@ def test_beyond_their_range_the_exact_fields_saturate_and_are_counted(
     assert metrics.saturated - before == too_much
 
 
+@pytest.mark.parametrize(
+    ("name", "wire", "most"),
+    [
+        ("bid_e9", "bidPriceE9", MAX_INT64),
+        ("ask_e9", "askPriceE9", MAX_INT64),
+        ("last_e9", "lastPriceE9", MAX_INT64),
+        ("bid_size_e9", "bidSizeE9", MAX_UINT64),
+        ("ask_size_e9", "askSizeE9", MAX_UINT64),
+        ("volume_e9", "volumeE9", MAX_UINT64),
+        ("open_interest_e9", "openInterestE9", MAX_UINT64),
+    ],
+)
+def test_each_exact_field_of_a_ticker_saturates_by_itself(v2, metrics, read_v2, name, wire, most):
+    for value in (most, most + 1):
+        before = metrics.saturated
+        fields = read_v2("ticker", v2.encode(a_ticker(**{name: value}), RECEIVED))
+        assert fields[wire] == most
+        assert metrics.saturated - before == value - most
+        assert fields["askPriceE9"] == (most if name == "ask_e9" else 460_000_001)
+
+
+@pytest.mark.parametrize("name", ["bid_e9", "ask_e9", "last_e9"])
+def test_a_negative_price_is_exact_too(v2, read_v2, name):
+    fields = read_v2("ticker", v2.encode(a_ticker(**{name: -1}), RECEIVED))
+    assert fields[name.replace("_e9", "PriceE9")] == -1
+
+
 # ── refusals ─────────────────────────────────────────────────────────────────────
 
 
