@@ -40,6 +40,21 @@ def test_a_named_server_is_verified_by_the_name_it_was_found_through():
     assert again.certificate_name == "bus.example"
 
 
+def test_a_member_that_is_named_by_name_is_verified_by_that():
+    (member,) = discovered(Server("bus.example", tls=True), Info(connect_urls=("n2.example:4222",)))
+    assert member == Server("n2.example", 4222, tls=True)
+
+
+def test_a_server_that_is_configured_and_named_is_tried_once():
+    config = NatsConfig.model_validate({"url": "tls://10.0.0.1,tls://10.0.0.2"})
+    cluster = Cluster(config, "test")
+    info = Info(connect_urls=("10.0.0.2:4222", "10.0.0.3:4222"))
+    cluster.learn(SimpleNamespace(server=Server("10.0.0.1", tls=True), info=info))
+    hosts = [server.host for server in cluster.candidates()]
+    assert hosts == ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
+    assert all(server.certificate_name is None for server in cluster.candidates()[::2])
+
+
 def test_no_server_can_name_others_without_end():
     named = tuple(f"h{number}:1" for number in range(1_000))
     assert len(discovered(Server("a"), Info(connect_urls=named))) == 32

@@ -460,6 +460,45 @@ async def test_a_server_going_into_lame_duck_mode_is_left_for_the_next(
         assert numbers(await bus.stored()) == [5, 6, 7, 8, 9]
 
 
+async def test_a_connection_that_ends_with_the_first_pong_is_tried_again(peer, bench):
+    dialed = 0
+
+    async def serve(reader, writer):
+        nonlocal dialed
+        dialed += 1
+        writer.write(b'INFO {"headers":true}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n-ERR 'maximum connections exceeded'\r\n")
+
+    async with peer(serve) as url, bench(url=url, archived=True) as run:
+        await until(lambda: dialed >= 2)
+        assert not run.transport.connected()
+        assert "maximum connections exceeded" in run.transport.health().reason
+
+
+async def test_credentials_that_run_out_are_read_anew_at_once(peer, bench, tmp_path):
+    secret = tmp_path / "token"
+    secret.write_text("first")
+    shown: list[bytes] = []
+
+    async def serve(reader, writer):
+        writer.write(b'INFO {"headers":true}\r\n')
+        shown.append(await reader.readuntil(b"PING\r\n"))
+        writer.write(b"PONG\r\n")
+        await reader.readuntil(b"PUB ")
+        if len(shown) == 1:
+            secret.write_text("second")
+            writer.write(b"-ERR 'User Authentication Expired'\r\n")
+            return
+        await reader.read()
+
+    async with peer(serve) as url, bench(url=url, token_file=str(secret), archived=True) as run:
+        await until(lambda: len(shown) >= 2)
+        assert b'"auth_token":"second"' in shown[1]
+        assert run.transport._attempt <= 2
+        assert not run.transport._sender.refused
+
+
 async def test_a_peer_that_never_answers_a_ping_is_left(bench, peer, monkeypatch):
     monkeypatch.setattr("ssmd_sink_nats.connection._PING_SECONDS", 0.2)
     monkeypatch.setattr("ssmd_sink_nats.connection._PONG_SECONDS", 0.5)

@@ -271,6 +271,15 @@ async def test_lingering_writes_several_messages_at_once(bench, make_trades):
     assert len(run.outlet.writes) == 1
 
 
+async def test_a_full_window_does_not_linger(bench, make_trades):
+    run = bench(linger_ms=1_000)
+    run.sender.take(make_trades(7))
+    assert not run.outlet.writes
+    run.sender.take(make_trades(1, first=7))
+    assert run.outlet.ids == ids(*range(8))
+    assert len(run.outlet.writes) == 1
+
+
 async def test_a_flush_does_not_linger_and_ends_with_the_last_answer(bench, make_trades):
     run = bench(linger_ms=1_000)
     run.sender.take(make_trades(2))

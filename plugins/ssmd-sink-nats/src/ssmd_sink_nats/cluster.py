@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import random
 import socket
@@ -53,11 +54,16 @@ class Cluster:
 
     def candidates(self) -> list[Server]:
         """Return every server once, the one after the last used first."""
-        known = list(dict.fromkeys((*self._config.servers, *self._members)))
-        if self._last in known:
-            after = known.index(self._last) + 1
-            return known[after:] + known[:after]
-        return known
+        # The servers name each other, and so those of the configuration too.
+        known: dict[tuple[str, int], Server] = {}
+        for server in (*self._config.servers, *self._members):
+            known.setdefault((server.host, server.port), server)
+        order = list(known.values())
+        last = self._last
+        if last is not None and (last.host, last.port) in known:
+            after = list(known).index((last.host, last.port)) + 1
+            return order[after:] + order[:after]
+        return order
 
     async def connect(self, receiver: Receiver, *, seconds: float) -> Connection:
         """Try each server for at most ``seconds`` and return the first connection.
@@ -113,10 +119,18 @@ def discovered(server: Server, info: Info) -> tuple[Server, ...]:
         if not host or not port.isdecimal():
             continue
         host = host.strip("[]")
-        # Members are listed by address, while certificates are made out to names.
-        name = server.certificate_name or server.host
+        # Members are mostly listed by address, while certificates are made out to names.
+        name = server.certificate_name or server.host if _is_address(host) else None
         members.append(Server(host, int(port), tls=server.tls, certificate_name=name))
     return tuple(members)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def backoff_seconds(attempt: int, *, least: float, most: float) -> float:

@@ -192,6 +192,9 @@ class Connection(asyncio.Protocol):
             ConnectionError: the connection ended.
         """
         await self._heard_pong
+        if self._ending is not None:
+            # The end came with the PONG in one read: nobody is told of it any more.
+            raise ConnectionError(self._ending.reason)
 
     async def encrypt(self, context: ssl.SSLContext) -> None:
         """Go on with TLS on the open socket.
@@ -284,7 +287,10 @@ class Connection(asyncio.Protocol):
             return
         subject = forbidden_subject(text)
         if not (subject and self._live and self._receiver.on_forbidden(self, subject)):
-            self.end(text, refused=_is_refusal(text))
+            # Credentials that run out were good until now, and may have been renewed: they
+            # are read again for the next connection, which need not wait.
+            expired = self._live and "expired" in text.lower()
+            self.end(text, refused=_is_refusal(text) and not expired)
 
     def _take_info(self, info: Info) -> None:
         self.info = info

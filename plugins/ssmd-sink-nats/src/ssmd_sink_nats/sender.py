@@ -56,6 +56,7 @@ class Sender:
 
     def __init__(self, context: TransportContext, config: NatsConfig) -> None:
         self._context = context
+        self._metrics = context.metrics
         self._limit = config.window
         self._linger_seconds = config.linger_ms / 1_000
         self._window = Window(config.window, _WINDOW_BYTES)
@@ -123,18 +124,18 @@ class Sender:
             return
         if self._mute:
             lines = [message for message in messages if message.kind == STATUS]
-            self._context.metrics.dropped.add(_FORBIDDEN, len(lines))
+            self._metrics.dropped.add(_FORBIDDEN, len(lines))
             messages = [message for message in messages if message.kind != STATUS]
             if not messages:
                 return
         self._window.take(messages, _now())
         self._idle.clear()
-        if not self._linger_seconds:
-            self._send()
+        if not self._linger_seconds or not self._window.room:
+            self._send()  # with the window full, whoever waits gathers nothing more
         elif self._linger is None:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(self._linger_seconds, self._send)
-        self._context.metrics.unacked = len(self._window)
+        self._metrics.unacked = len(self._window)
         self._short = self._short or not self._room()
 
     async def flush(self) -> None:
@@ -228,7 +229,7 @@ class Sender:
 
     def acknowledged(self, acks: Acks) -> None:
         """Take stored messages out of the window."""
-        metrics, window = self._context.metrics, self._window
+        metrics, window = self._metrics, self._window
         now, head, accepted = _now(), window.head, window.oldest_accepted
         stored = window.answered(acks.numbers)
         metrics.published += stored
@@ -277,7 +278,10 @@ class Sender:
         if outlet is None or self._held:
             return
         rejected: list[Rejected] = []
-        while outlet.writable and (run := window.next_unsent(_CHUNK, _CHUNK_BYTES)).messages:
+        while window.unsent and outlet.writable:
+            run = window.next_unsent(_CHUNK, _CHUNK_BYTES)
+            if not run.messages:
+                break
             packed = self._envelope.pack(
                 run, inbox=outlet.inbox, max_payload=outlet.info.max_payload
             )
@@ -285,7 +289,7 @@ class Sender:
                 window.drop(lost.number)
             if not window.in_flight:
                 self._moved_at = _now()
-            self._context.metrics.publish_retries += window.sent(run.end)
+            self._metrics.publish_retries += window.sent(run.end)
             if packed.data:
                 outlet.write(packed.data)
             rejected += packed.rejected
@@ -322,7 +326,7 @@ class Sender:
         self._moved_at = _now()
         self._window.forget(lines)
         self._note_unacked()
-        self._context.metrics.dropped.add(_FORBIDDEN, len(lines))
+        self._metrics.dropped.add(_FORBIDDEN, len(lines))
         if lines and not self._told_mute:
             self._told_mute = True
             reason = f"this user may not publish to {self._status_subject}; allow it at the bus"
@@ -331,11 +335,11 @@ class Sender:
     def _tell_rejected(self, rejected: Sequence[Rejected]) -> None:
         self._note_unacked()
         for lost in rejected:
-            self._context.metrics.dropped.add(lost.label)
+            self._metrics.dropped.add(lost.label)
             self._context.on_rejected(lost.message, lost.reason)
 
     def _note_unacked(self) -> None:
-        self._context.metrics.unacked = len(self._window)
+        self._metrics.unacked = len(self._window)
         if not self._window:
             self._idle.set()
 

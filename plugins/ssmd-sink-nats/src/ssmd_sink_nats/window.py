@@ -117,6 +117,11 @@ class Window:
         return self._in_flight
 
     @property
+    def unsent(self) -> bool:
+        """Whether any message was not sent on this connection."""
+        return self._unsent < self._end > self._head
+
+    @property
     def head(self) -> int:
         """The number of the oldest message not acknowledged; it only grows."""
         return self._head
@@ -184,9 +189,9 @@ class Window:
 
     def next_unsent(self, limit: int, limit_bytes: int) -> Run:
         """Return the oldest messages to send now, up to a count and about a size."""
-        start = max(self._unsent, self._head)
-        if start >= self._end:
+        if not self.unsent:
             return _NONE_DUE
+        start = max(self._unsent, self._head)
         if self._stage is _FLOWING and not self._careful:
             return self._due(start, self._fitting(start, limit, limit_bytes))
         match self._stage:
