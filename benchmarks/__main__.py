@@ -38,30 +38,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever ends us ends the server and the contenders too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     plan, cores = _plan(asked), Cores()
-    parts = [_machine(cores)]
-    found: dict[str, Results] = {}
-    print(parts[0], flush=True)
+    machine = _machine(cores)
+    print(machine, flush=True)
     os.sched_setaffinity(0, {cores.load})
+    found: dict[str, Results] = {}
+    texts: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ssmd-bench-") as folder:
         peers = None if asked.no_peers else make_environment(Path(folder) / "peers")
         with Bench(Path(folder), cores, peers) as bench:
             for section in asked.only:
-                began_ns, foreign_ns = time.monotonic_ns(), busy_ns() - bench.cpu_ns
-                found[section] = SECTIONS[section](bench, plan)
-                took_ns, foreign_ns = (
-                    time.monotonic_ns() - began_ns,
-                    busy_ns() - bench.cpu_ns - foreign_ns,
-                )
-                parts.append(_section(section, found[section], took_ns, foreign_ns))
-                print(f"\n{parts[-1]}", flush=True)
-    verdicts = f"### Targets\n\n{judge(found)}"
+                texts.append(_measure(section, bench, plan, found))
+                print(f"\n{texts[-1]}", flush=True)
+                # What was measured is kept, also when a later section fails.
+                verdicts = f"### Targets\n\n{judge(found)}"
+                _keep(asked, found, "\n\n".join((machine, verdicts, *texts)))
     print(f"\n{verdicts}")
-    parts.insert(1, verdicts)
+    return 0
+
+
+def _measure(section: str, bench: Bench, plan: Plan, found: dict[str, Results]) -> str:
+    began_ns, foreign_ns = time.monotonic_ns(), busy_ns() - bench.cpu_ns
+    found[section] = SECTIONS[section](bench, plan)
+    foreign_ns = busy_ns() - bench.cpu_ns - foreign_ns
+    return _section(section, found[section], time.monotonic_ns() - began_ns, foreign_ns)
+
+
+def _keep(asked: argparse.Namespace, found: dict[str, Results], text: str) -> None:
     if asked.json is not None:
         asked.json.write_text(json.dumps(_plain(found), indent=1), "utf-8")
     if asked.write is not None:
-        _replace_region(asked.write, "\n\n".join(parts))
-    return 0
+        _replace_region(asked.write, text)
 
 
 def _section(name: str, results: Results, took_ns: int, foreign_ns: int) -> str:

@@ -39,7 +39,7 @@ _BOOK = (
 )
 _SIZED = (
     '{"type":"ticker","sid":%d,"msg":{"market_ticker":"%s","price_dollars":"%s",'
-    '"yes_bid_dollars":"%s","yes_ask_dollars":"%s","volume_fp":"%s","ts_ms":%d%s}}'
+    '"yes_bid_dollars":"%s","yes_ask_dollars":"%s","ts_ms":%d%s}}'
 )
 _PAD = ',"x":"%s"'
 
@@ -131,7 +131,7 @@ def _sized(spec: LoadSpec) -> Iterator[bytes]:
     for place in range(spec.frames):
         name, cents = names[place % spec.tickers], 1 + place % 97
         bid, ask = f"{cents / 100:.4f}", f"{(cents + 1) / 100:.4f}"
-        values = (TICKER_SID, name, bid, bid, ask, f"{place % 9_973}.00", now_ms)
+        values = (TICKER_SID, name, bid, bid, ask, now_ms)
         bare = len(_SIZED % (*values, ""))
         if bare not in pads:
             pads[bare] = _PAD % ("x" * max(0, spec.frame_bytes - bare - len(_PAD % "")))

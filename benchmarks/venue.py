@@ -196,6 +196,7 @@ def _read(peer: socket.socket, buffer: bytes, desk: _Desk) -> None:
                         desk.answer(body)
                     case 8:
                         desk.write(b"\x88" + bytes((len(body),)) + body)
+                        peer.shutdown(socket.SHUT_RDWR)
                         return
                     case 9:
                         desk.write(b"\x8a" + bytes((len(body),)) + body)

@@ -48,7 +48,7 @@ def ticker(schema: Any, body: dict[str, Any]) -> Any:
     record.bidPrice = float(body["yes_bid_dollars"])
     record.askPrice = float(body["yes_ask_dollars"])
     record.lastPrice = float(body["price_dollars"])
-    record.volume = int(float(body["volume_fp"]))
+    record.volume = int(float(body.get("volume_fp", 0)))
     record.openInterest = int(float(body.get("open_interest_fp", 0)))
     return record
 
