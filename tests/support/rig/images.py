@@ -60,7 +60,9 @@ def run(*command: object, cwd: Path | None = None) -> str:
 def build_image(name: str, containerfile: Path, context: Path, **arguments: str) -> "Image":
     """Build an image and lay it out as a folder."""
     told = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    run("buildah", "bud", "--network=host", *told, "-t", name, "-f", containerfile, context)
+    # Without these two a stage that only lends a file would leave its container behind.
+    clean = ("--no-cache", "--force-rm")
+    run("buildah", "bud", *clean, "--network=host", *told, "-t", name, "-f", containerfile, context)
     container = run("buildah", "from", "--pull-never", name)
     return Image(name, container, Path(run("buildah", "mount", container)))
 
