@@ -31,6 +31,7 @@ __all__ = ["ROOT", "Bench", "Subject"]
 
 ROOT = Path(__file__).resolve().parents[1]
 _PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.01
 _STOP_SECONDS = 30.0
 _SETTLE_SECONDS = 0.4
 
@@ -108,6 +109,9 @@ class Subject:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
 
 
 class Bench:
@@ -166,7 +170,9 @@ class Bench:
         folder = self._folder / f"run{self._runs}"
         folder.mkdir()
         self._control.send(Open(load))
-        url = f"ws://127.0.0.1:{self._hear()}{PATH}"
+        while not isinstance(port := self._hear(), int):
+            pass  # the last word on a run that was given up
+        url = f"ws://127.0.0.1:{port}{PATH}"
         subject = self._start(contender, folder, url)
         try:
             yield subject
@@ -175,30 +181,38 @@ class Bench:
             self._control.send(None)
             shutil.rmtree(folder)
 
-    def await_subscribed(self) -> int:
+    def await_subscribed(self, subject: Subject) -> int:
         """Wait until the subject has subscribed; return when it had, in Unix nanoseconds.
 
         Raises:
-            TimeoutError: it did not within a minute.
+            TimeoutError: it did not within a minute, or ended before.
         """
-        self._control.send("subscribed")
-        subscribed_ns = int(self._hear())
-        if not subscribed_ns:
-            raise TimeoutError("nobody subscribed within a minute")
-        return subscribed_ns
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            self._control.send("subscribed")
+            if subscribed_ns := int(self._hear()):
+                return subscribed_ns
+            if time.monotonic() > deadline or subject.process.poll() is not None:
+                name = subject.contender.name
+                raise TimeoutError(f"{name} did not subscribe; it said: {subject.output()}")
+            time.sleep(_POLL_SECONDS)
 
     def send(self, order: Go, look: Callable[[], None] | None = None) -> Sent:
         """Let the venue send and wait until it has, looking at the subject once a second.
 
         Raises:
             TimeoutError: it takes a minute longer than it should.
+            OSError: the subject went away meanwhile.
         """
         self._control.send(order)
         expected = order.frames / order.pace.rate if order.pace.rate else 0.0
         deadline = time.monotonic() + expected + _PATIENCE_SECONDS
         while look is not None and time.monotonic() < deadline and not self._control.poll(1):
             look()
-        sent: Sent = self._hear(max(0.0, deadline - time.monotonic()))
+        sent = self._hear(max(0.0, deadline - time.monotonic()))
+        if isinstance(sent, OSError):
+            raise sent
+        assert isinstance(sent, Sent)
         return sent
 
     def _hear(self, seconds: float = _PATIENCE_SECONDS) -> Any:

@@ -64,6 +64,9 @@ def measure(
             if contender.is_ssmd and code:
                 outcome = replace(outcome, fault=f"exit code {code}: {subject.output()[-300:]}")
             return outcome
+    except OSError as error:
+        # One that falls over must not take the others' figures along.
+        return Outcome(contender.name, frames, 0.0, 0.0, 0.0, 0, frames, fault=str(error)[-300:])
     finally:
         if Keeps.BUS in contender.keeps:
             bus.remove_stream(bench.bus_url)
@@ -73,7 +76,7 @@ def _run(bench: Bench, subject: Subject, order: Go) -> Outcome:
     keeps = subject.contender.keeps
     if not subject.contender.is_fed:
         return _run_ceiling(bench, subject)
-    bench.await_subscribed()
+    bench.await_subscribed(subject)
     subject.await_ready()
     if order.pace.rate and keeps is Keeps.FILE:
         order = replace(order, watch=archive.find_file(subject.archive))

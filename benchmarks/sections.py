@@ -105,7 +105,7 @@ def memory(bench: Bench, plan: Plan) -> Results:
     bus.add_stream(bench.bus_url)
     try:
         with bench.running(SSMD_BOTH, LoadSpec(frames)) as subject:
-            bench.await_subscribed()
+            bench.await_subscribed(subject)
             subject.await_ready()
             began = time.monotonic()
 
@@ -136,7 +136,7 @@ def _start(bench: Bench, contender: Contender) -> Start:
     bus.add_stream(bench.bus_url)
     try:
         with bench.running(contender, LoadSpec(1)) as subject:
-            subscribed_ns = bench.await_subscribed()
+            subscribed_ns = bench.await_subscribed(subject)
             bench.send(Go(1))
             _, grown_ns = archive.await_lines(subject.archive, 1, QUIET_SECONDS)
             subject.stop()
