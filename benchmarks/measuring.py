@@ -112,7 +112,9 @@ def _from_file(subject: Subject, sent: Sent) -> _Kept:
     if sent.sent_ns and lines == sent.frames:
         ends = archive.line_ends(subject.archive)
         seen = archive.visible_ns(ends, sent.grown_bytes, sent.grown_ns)
-        delays = [kept - start for start, kept in zip(sent.sent_ns, seen, strict=False)]
+        if len(seen) == lines:
+            # With only some of them known, those missing would be the slowest.
+            delays = [kept - start for start, kept in zip(sent.sent_ns, seen, strict=True)]
     seconds = (end_ns - sent.first_ns) / 1e9
     return _Kept(lines, sent.frames - lines, seconds, cpu_ns, peak_bytes, delays)
 
@@ -130,7 +132,9 @@ def _from_bus(bench: Bench, subject: Subject, sent: Sent) -> _Kept:
     lost = expected - count
     if Keeps.FILE in subject.contender.keeps:
         lines, _ = archive.await_lines(subject.archive, sent.frames, QUIET_SECONDS)
-        lost += sent.frames - lines
+        missing = sent.frames - lines
+        # A frame too many in one sink must not hide one too few in the other.
+        lost = min(lost, missing) if min(lost, missing) < 0 else lost + missing
     delays: list[int] = []
     if sent.sent_ns and count == expected:
         starts = [sent.sent_ns[place] for place in sent.published]
@@ -176,6 +180,7 @@ def _run_ceiling(bench: Bench, subject: Subject) -> Outcome:
 
 
 def _outcome(subject: Subject, sent: Sent, kept: _Kept, cpu_ns: int) -> Outcome:
+    twice = f"{-kept.lost} kept more than once" if kept.lost < 0 else ""
     span = (sent.last_ns - sent.first_ns) / 1e9 if sent.sent_ns else kept.seconds
     return Outcome(
         subject.contender.name,
@@ -186,6 +191,7 @@ def _outcome(subject: Subject, sent: Sent, kept: _Kept, cpu_ns: int) -> Outcome:
         kept.peak_bytes,
         kept.lost,
         _delay(kept.delays_ns),
+        twice,
     )
 
 

@@ -26,7 +26,8 @@ PATH = "/trade-api/ws/v2"
 BURST_FRAMES = 50
 _WANTED = frozenset({"ticker", "trade"})
 _SIDS = {"ticker": TICKER_SID, "trade": TRADE_SID, "orderbook_delta": BOOK_SID}
-_SETTLE_SECONDS = 0.3
+_SETTLE_SECONDS = 0.5
+"""A watched file is watched until it has not grown for so long."""
 _ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _EMPTY_PAGE = b'{"trades":[],"cursor":""}'
 
@@ -252,7 +253,7 @@ def _send_paced(desk: _Desk, load: Load, order: Go, rate: int) -> Sent:
         desk.write(data)
         turn += 1
     last_ns = time.time_ns()
-    while (now_ns := time.time_ns()) < last_ns + _SETTLE_SECONDS * 1e9:
+    while time.time_ns() < max(last_ns, tail.last_ns) + _SETTLE_SECONDS * 1e9:
         tail.idle(1_000_000)
     tail.close()
     return Sent(len(sent), sent[0], last_ns, published, sent, tail.grown_ns, tail.grown_bytes)
@@ -267,6 +268,11 @@ class _Tail:
         self._fd = None if path is None else os.open(path, os.O_RDONLY)
         self._size = 0
         self.idle: Callable[[int], None] = self._sleep if self._fd is None else self._look
+
+    @property
+    def last_ns(self) -> int:
+        """When it last grew; 0 before it did."""
+        return self.grown_ns[-1] if self.grown_ns else 0
 
     def close(self) -> None:
         """Let the file go."""
