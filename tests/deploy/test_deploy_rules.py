@@ -186,6 +186,26 @@ def test_the_runbook_tells_of_no_alert_that_there_is_not():
     assert told == list(ALERTS)
 
 
+def test_the_table_of_metrics_is_what_real_runs_expose(recorded):
+    page = (ROOT / "docs/operate.md").read_text("utf-8")
+    table = page[page.index("### Metrics\n") : page.index("### Alerts\n")]
+    told = set()
+    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        told |= set(re.findall(r"`(\w+)`", row))
+    shown = {name for each in recorded.values() for name in each.kinds}
+    ours = {name.removeprefix("ssmd_connector_") for name in shown if name.startswith("ssmd_")}
+    assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in ours} == told
+
+
+@pytest.mark.parametrize("page", ["operate", "runbook"])
+def test_a_metric_that_a_page_names_is_one_that_a_real_run_exposes(page, recorded):
+    shown = {re.sub(r"_(bucket|sum)$", "", n) for each in recorded.values() for n in each.kinds}
+    text = (ROOT / f"docs/{page}.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:ssmd|process)_\w*[a-z])`", text))
+    assert named
+    assert named - shown == set()
+
+
 def test_no_alert_stands_twice():
     assert len(ALERTS) == sum(len(group["rules"]) for group in RULES["groups"])
 
