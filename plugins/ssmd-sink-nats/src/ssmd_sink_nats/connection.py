@@ -32,7 +32,7 @@ _PING_SECONDS = 5.0
 _PONG_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _REQUEST_SECONDS = 2.0
-_READ_BYTES = 128 * 1024
+_READ_BYTES = 256 * 1024
 _HIGH_WATER_BYTES = 1024 * 1024
 """Bytes the socket did not take yet: from here on nothing more is written."""
 
