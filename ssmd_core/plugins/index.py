@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import enum
 import importlib.metadata
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
 import ssmd_core
 
-__all__ = ["GROUPS", "Entry", "Kind", "PluginIndex", "Status", "canonical"]
+__all__ = ["GROUPS", "Entry", "Kind", "PluginIndex", "Status"]
 
 _CORE = "ssmd-core"
-_RELEASE = re.compile(r"\d+(?:\.\d+)*")
-_PLAIN = re.compile(rf"{_CORE}((?:>=|<){_RELEASE.pattern}(?:,(?:>=|<){_RELEASE.pattern})*)")
-"""A requirement on us as nearly every plugin writes it: bounds between releases."""
 
 
 class Kind(enum.Enum):
@@ -86,9 +85,9 @@ class PluginIndex:
         for distribution in found:
             name = _name_of(distribution)
             # The first on the path is the one that would be imported.
-            if name is None or canonical(name) in seen:
+            if name is None or canonicalize_name(name) in seen:
                 continue
-            seen.add(canonical(name))
+            seen.add(canonicalize_name(name))
             entries += _entries_of(distribution, name)
         return cls(entries)
 
@@ -102,11 +101,11 @@ class PluginIndex:
 
     def named(self, name: str) -> list[Entry]:
         """Return the entries of a type or a distribution of this name, whatever their kind."""
-        wanted = canonical(name)
+        canonical = canonicalize_name(name)
         return [
             entry
             for entry in self.entries
-            if name == entry.type or wanted == canonical(entry.distribution)
+            if name == entry.type or canonical == canonicalize_name(entry.distribution)
         ]
 
 
@@ -124,8 +123,7 @@ def _entries_of(distribution: importlib.metadata.Distribution, name: str) -> lis
         points = [point for point in distribution.entry_points if point.group in GROUPS]
         if not points:
             return []
-        version = str(distribution.version)
-        error = None if canonical(name) == _CORE else _incompatibility(distribution)
+        version, error = str(distribution.version), _incompatibility(distribution)
     except Exception:  # noqa: BLE001  a stranger's damaged metadata hurts nobody
         return []
     status = Status.INCOMPATIBLE if error else Status.INSTALLED
@@ -144,57 +142,21 @@ def _entries_of(distribution: importlib.metadata.Distribution, name: str) -> lis
     ]
 
 
-def canonical(name: str) -> str:
-    """Return the one spelling of a distribution's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _incompatibility(distribution: importlib.metadata.Distribution) -> str | None:
     """Say which core a distribution requires, None when ours will do."""
     ours = ssmd_core.__version__
     for text in distribution.requires or ():
-        plain = _PLAIN.fullmatch(text)
-        if plain and _RELEASE.fullmatch(ours) and _within(ours, plain[1]):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
             continue
-        # Whoever it is, its name begins so; the rest is for those who know all forms.
-        if canonical(text).startswith(_CORE) and (refused := _refused(text, ours)):
-            return refused
+        if canonicalize_name(requirement.name) != _CORE:
+            continue
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if not requirement.specifier.contains(ours, prereleases=True):
+            return f"requires {_CORE}{requirement.specifier}, installed is {_CORE} {ours}"
     return None
-
-
-def _within(release: str, bounds: str) -> bool:
-    """Say whether a release lies within ``>=1.2,<2``."""
-    number = _numbers(release)
-    return all(
-        number < _numbers(bound[1:]) if bound[0] == "<" else number >= _numbers(bound[2:])
-        for bound in bounds.split(",")
-    )
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    numbers = [int(part) for part in release.split(".")]
-    while numbers and not numbers[-1]:  # 1.0 is 1
-        numbers.pop()
-    return tuple(numbers)
-
-
-def _refused(text: str, ours: str) -> str | None:
-    from packaging.requirements import (  # noqa: PLC0415  heavy, and rarely needed
-        InvalidRequirement,
-        Requirement,
-    )
-
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
-        return None
-    if canonical(requirement.name) != _CORE:
-        return None
-    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-        return None
-    if requirement.specifier.contains(ours, prereleases=True):
-        return None
-    return f"requires {_CORE}{requirement.specifier}, installed is {_CORE} {ours}"
 
 
 def _with_conflicts(entries: Sequence[Entry]) -> list[Entry]:
@@ -218,4 +180,4 @@ def _with_conflicts(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _order(entry: Entry) -> tuple[int, str, str]:
-    return list(Kind).index(entry.kind), entry.type, canonical(entry.distribution)
+    return list(Kind).index(entry.kind), entry.type, canonicalize_name(entry.distribution)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from packaging.utils import canonicalize_name
+
 from ssmd_core.errors import PluginError
-from ssmd_core.plugins.index import Entry, Kind, PluginIndex, Status, canonical
+from ssmd_core.plugins.index import Entry, Kind, PluginIndex, Status
 from ssmd_core.plugins.loading import check_api_version, host_plugin, load_records
 from ssmd_core.plugins.observers import Observers
 from ssmd_core.plugins.records import (
@@ -129,8 +131,8 @@ class Registry:
         claimants = self._index.of(kind, type_)
         if not colon:
             return claimants
-        wanted = canonical(distribution)
-        return [entry for entry in claimants if canonical(entry.distribution) == wanted]
+        wanted = canonicalize_name(distribution)
+        return [entry for entry in claimants if canonicalize_name(entry.distribution) == wanted]
 
     def _unknown(self, kind: Kind, spec: str) -> str:
         entries = self._index.of(kind)

@@ -1,11 +1,6 @@
 import sys
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from packaging.specifiers import SpecifierSet
-
-from ssmd_core.plugins.index import Kind, PluginIndex, Status, _within
+from ssmd_core.plugins.index import Kind, PluginIndex, Status
 
 
 def index_of(site) -> PluginIndex:
@@ -88,32 +83,3 @@ def test_named_finds_by_type_and_by_distribution(install, site):
 def test_the_real_installation_lists_the_memory_transport():
     found = PluginIndex.installed().of(Kind.TRANSPORT, "memory")
     assert [entry.distribution for entry in found] == ["ssmd-core"]
-
-
-RELEASES = st.lists(st.integers(0, 3), min_size=1, max_size=4).map(lambda n: ".".join(map(str, n)))
-
-
-@given(RELEASES, st.lists(st.tuples(st.sampled_from([">=", "<"]), RELEASES), min_size=1))
-def test_plain_bounds_mean_what_packaging_says(release, bounds):
-    text = ",".join(operator + bound for operator, bound in bounds)
-    assert _within(release, text) == SpecifierSet(text).contains(release)
-
-
-@pytest.mark.parametrize(
-    ("requirement", "refused"),
-    [
-        ("ssmd-core", False),
-        ("ssmd-core>=0.1,<77", False),
-        ("ssmd-core<0.0.1", True),
-        ("ssmd_core >=77", True),
-        ("SSMD.Core[all]~=77.0", True),
-        ("ssmd-core!=77", False),
-        ('ssmd-core>=77; python_version < "3"', False),
-        ("ssmd-core-extras>=77", False),
-        ("ssmd-core>=", False),
-    ],
-)
-def test_a_requirement_on_another_core_is_seen_in_any_form(install, site, requirement, refused):
-    install("one", {"feed:acme": "a"}, requires=[requirement])
-    (entry,) = PluginIndex.installed([str(site)]).entries
-    assert bool(entry.incompatibility) == refused
