@@ -189,11 +189,13 @@ class Window:
 
     def next_unsent(self, limit: int, limit_bytes: int) -> Run:
         """Return the oldest messages to send now, up to a count and about a size."""
-        if not self.unsent:
-            return _NONE_DUE
         start = max(self._unsent, self._head)
+        if start >= self._end:
+            return _NONE_DUE
         if self._stage is _FLOWING and not self._careful:
-            return self._due(start, self._fitting(start, limit, limit_bytes))
+            if self._end - start > limit or self._bytes > limit_bytes:
+                return self._due(start, self._fitting(start, limit, limit_bytes))
+            return Run(start, self._slots[start - self._head :])
         match self._stage:
             case Stage.FLOWING if not self._in_flight:
                 return self._due(start, self._distinct(start, _MAX_GROUP))
@@ -208,14 +210,12 @@ class Window:
 
     def _fitting(self, start: int, limit: int, limit_bytes: int) -> int:
         """Count the slots from ``start`` on that go out together."""
-        at = start - self._head
-        count = min(limit, len(self._slots) - at)
-        if self._bytes > limit_bytes:
-            size = 0
-            for taken, message in enumerate(self._slots[at : at + count]):
-                if size >= limit_bytes:
-                    return taken
-                size += len(message.payload) if message is not None else 0
+        at, size, count = start - self._head, 0, 0
+        for message in self._slots[at : at + limit]:
+            if size >= limit_bytes:
+                break
+            size += len(message.payload) if message is not None else 0
+            count += 1
         return count
 
     def _distinct(self, start: int, limit: int) -> int:
