@@ -19,7 +19,6 @@ NEVER = {
     "fsspec",
     "httpx",
     "nats",
-    "packaging",
     "prometheus_client",
     "pydantic_settings",
     "pygments",
