@@ -6,12 +6,15 @@ import anyio
 import pytest
 from websockets.asyncio.server import serve
 
+from rig.certificates import self_signed
+from rig.loops import LOOPS
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.plan import Endpoint
 from ssmd_core.feed.websocket import dial
 from ssmd_core.testing import until
 
 pytestmark = pytest.mark.anyio
+anyio_backend = pytest.fixture(params=LOOPS)(lambda request: request.param)
 
 TEXT = '{"n":%d}'
 
@@ -38,10 +41,12 @@ class Ears:
 @contextlib.asynccontextmanager
 async def connected(talk, **values):
     """Dial a server that says what ``talk`` tells it to."""
-    async with serve(talk, "127.0.0.1", 0, **values.pop("server", {"compression": None})) as server:
+    options = {"compression": None, **values.pop("server", {})}
+    async with serve(talk, "127.0.0.1", 0, **options) as server:
         port = server.sockets[0].getsockname()[1]
         ears = Ears()
-        endpoint = Endpoint(url=f"ws://127.0.0.1:{port}", **values)
+        scheme = "wss" if options.get("ssl") else "ws"
+        endpoint = Endpoint(url=f"{scheme}://127.0.0.1:{port}", **values)
         connection = await dial(endpoint, ears, on_reached=lambda: None)
         connection.start()
         try:
@@ -55,8 +60,13 @@ async def stay(ws):
         await ws.wait_closed()
 
 
-@pytest.mark.parametrize("compression", [None, "deflate"])
-async def test_messages_of_every_sort_come_whole_and_in_order(compression):
+@pytest.mark.parametrize("over", ["tcp", "deflate", "tls"])
+async def test_messages_of_every_sort_come_whole_and_in_order(over, tmp_path, monkeypatch):
+    server = {"compression": "deflate" if over == "deflate" else None}
+    if over == "tls":
+        server["ssl"] = self_signed(tmp_path / "venue.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "venue.pem"))
+
     async def talk(ws):
         for n in range(0, 40, 4):
             await ws.send(TEXT % n)
@@ -66,9 +76,7 @@ async def test_messages_of_every_sort_come_whole_and_in_order(compression):
             await ws.send(TEXT % (n + 3) + " " * 70_000)
         await stay(ws)
 
-    async with connected(
-        talk, compression=compression is not None, server={"compression": compression}
-    ) as (_, ears):
+    async with connected(talk, compression=over == "deflate", server=server) as (_, ears):
         await until(lambda: len(ears.frames) == 40)
         assert [frame.strip() for frame in ears.frames[::4]] == [
             (TEXT % n).encode() for n in range(0, 40, 4)
