@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 GUIDE = (
     'nats stream add PROD_KALSHI --subjects "prod.kalshi.>" --retention limits '
-    "--max-age 1h --storage file --replicas 1 --discard old -s "
+    "--max-age 1h --storage file --replicas 1 --discard old --defaults -s "
 )
 
 

@@ -13,7 +13,7 @@ URL = "nats://bus:4222"
 WANTED = wanted_subjects("prod", "kalshi", {"trade", "ticker"})
 GUIDE = (
     'nats stream add PROD_KALSHI --subjects "prod.kalshi.>" --retention limits '
-    "--max-age 1h --storage file --replicas 1 --discard old -s nats://bus:4222"
+    "--max-age 1h --storage file --replicas 1 --discard old --defaults -s nats://bus:4222"
 )
 
 pytestmark = pytest.mark.anyio

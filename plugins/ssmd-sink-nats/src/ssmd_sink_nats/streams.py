@@ -164,7 +164,7 @@ def add_command(name: str, subjects: Sequence[str], url: str) -> str:
     """Return the command that makes a stream as the deployment guide does."""
     return (
         f'nats stream add {name} --subjects "{",".join(subjects)}" --retention limits '
-        f"--max-age 1h --storage file --replicas 1 --discard old -s {url}"
+        f"--max-age 1h --storage file --replicas 1 --discard old --defaults -s {url}"
     )
 
 
