@@ -58,7 +58,7 @@ async def keeps_capturing(run, seconds=0.0):
 
 async def is_well_again(run, archive, times):
     """Wait until nothing is behind, and the ledger tells so for the so-many-th time."""
-    await run.caught_up()
+    await run.caught_up(180)
     await until(lambda: len(archive.ledger("sink_recovered")) >= times)
 
 
