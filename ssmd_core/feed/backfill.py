@@ -16,8 +16,8 @@ from ssmd_core.errors import FetchFailed, ParseError
 from ssmd_core.feed.contract import FrameKind, WebSocketFeed
 from ssmd_core.feed.fetch import get
 from ssmd_core.feed.holes import Holes
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.reading import read_fetched
 from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_core.log import get_logger

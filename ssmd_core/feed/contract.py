@@ -279,9 +279,9 @@ class _Parser(ABC):
     def skim_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
         """Read the text frames of one wake-up where only an archive is fed.
 
-        Says what ``parse_batch`` says, but ``records`` may be left out of all frames except
-        the first and the last that have some: of those the age is measured. A frame whose
-        records alone cannot be read need not be malformed here.
+        Says what ``parse_batch`` says, but ``records`` may be left out: where the host wants
+        to know how old data is it reads single frames in full. A frame whose records alone
+        cannot be read need not be malformed here.
         """
         return self.parse_batch(frames, session)
 

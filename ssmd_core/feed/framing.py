@@ -31,7 +31,7 @@ class Splitter:
         limit_bytes: a longer frame is not waited for.
     """
 
-    __slots__ = ("_data", "_fragmented", "_later", "_limit", "_missing", "_pos")
+    __slots__ = ("_data", "_fragmented", "_later", "_limit", "_missing", "_pos", "left")
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -41,10 +41,12 @@ class Splitter:
         self._missing = 0
         """So many bytes the frame that has begun lacks; ``_later`` holds what came of it since."""
         self._fragmented = False
+        self.left = 0
+        """How many bytes ``texts`` left: the next frame is odd, or not whole yet."""
 
     def feed(self, data: bytes) -> None:
         """Take what came."""
-        if len(data) < self._missing:
+        if self._missing > len(data):
             self._later.append(data)
             self._missing -= len(data)
             return
@@ -56,10 +58,11 @@ class Splitter:
     def texts(self) -> list[bytes]:
         """Return the whole plain text messages up to a frame of another sort; the hot call."""
         texts: list[bytes] = []
-        if self._fragmented or self._missing:
-            return texts
         data, pos, put = self._data, self._pos, texts.append
         end, limit = len(data), self._limit
+        if self._fragmented or self._missing:
+            self.left = end - pos
+            return texts
         while end - pos >= 4:  # noqa: PLR2004  a header and two bytes: shorter ones are odd
             head, length = _pair(data, pos)
             if head == _TEXT_16:
@@ -75,7 +78,7 @@ class Splitter:
                 break
             put(data[start:stop])
             pos = stop
-        self._pos = pos
+        self._pos, self.left = pos, end - pos
         return texts
 
     def odd(self) -> bytes | None:

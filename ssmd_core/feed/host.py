@@ -11,7 +11,8 @@ import anyio
 from ssmd_core.errors import CredentialsRefused
 from ssmd_core.feed.backfill import Backfiller
 from ssmd_core.feed.contract import WebSocketFeed
-from ssmd_core.feed.link import HostParts, Link
+from ssmd_core.feed.link import Link
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.states import State
 from ssmd_core.feed.subscriptions import Counts
@@ -41,6 +42,8 @@ class FeedHost:
         self._metrics = parts.metrics
         self.paused = False
         self.accepted_once = False
+        self.stopped = False
+        """Whether nothing is taken any more."""
         self._stop = anyio.Event()
         self._fatal: CredentialsRefused | None = None
 
@@ -60,15 +63,10 @@ class FeedHost:
         if self._fatal is not None:
             raise self._fatal
 
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing is taken any more."""
-        return self._stop.is_set()
-
     def give_up(self, error: CredentialsRefused) -> None:
         """End the run with this error."""
         self._fatal = error
-        self._stop.set()
+        self._end()
 
     def repair(self, missed: Missed) -> None:
         """Bring back what a channel missed, where the feed can."""
@@ -96,6 +94,10 @@ class FeedHost:
         for link in self._links:
             link.stop()
         self._backfiller.stop()
+        self._end()
+
+    def _end(self) -> None:
+        self.stopped = True
         self._stop.set()
 
     async def close(self, within_seconds: float) -> None:

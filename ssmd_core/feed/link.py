@@ -6,46 +6,32 @@ deadlines are absolute.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 from anyio.abc import TaskGroup
 
-from ssmd_core.clock import NS, Clock, ReceiptClock, iso
+from ssmd_core.clock import NS, iso
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused
 from ssmd_core.feed.contract import ConnectionPlan, Endpoint, Verdict, WebSocketFeed
+from ssmd_core.feed.dialing import dial
 from ssmd_core.feed.policy import PING_EVERY_SECONDS, Backoff, Liveness, Overdue, SilencePatience
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.repair import Missed
-from ssmd_core.feed.session import FeedSession, Intake
+from ssmd_core.feed.session import FeedSession
 from ssmd_core.feed.states import State, Step
 from ssmd_core.feed.subscriptions import Refusal
-from ssmd_core.feed.websocket import Connection, dial
+from ssmd_core.feed.websocket import Connection
 from ssmd_core.log import get_logger
-from ssmd_core.metrics import Metrics
 
-__all__ = ["Group", "HostParts", "Link"]
+__all__ = ["Group", "Link"]
 
 _log = get_logger("ssmd.feed")
 _REFUSED_RETRY_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _QUIET_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class HostParts:
-    """What a host works with; tests pass their own."""
-
-    intake: Intake
-    receipt: ReceiptClock
-    clock: Clock
-    metrics: Metrics
-    skims: bool = False
-    """Only an archive is fed: records may be left unread."""
-    rng: random.Random = field(default_factory=random.Random)
 
 
 class Group(Protocol):
@@ -55,10 +41,8 @@ class Group(Protocol):
     accepted_once: bool
     """A venue that accepted us before and refuses now gets slow retries, not exit 3."""
 
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing is taken any more."""
-        ...
+    stopped: bool
+    """Whether nothing is taken any more."""
 
     def give_up(self, error: CredentialsRefused) -> None:
         """End the run of all links with this error."""
@@ -94,6 +78,9 @@ class Link:
         self._tasks: TaskGroup | None = None
         self._liveness: Liveness | None = None
         self._trouble = "not connected yet"
+        self._heard_bytes = 0
+        self._life_seen = (0, 0)
+        """Bytes heard and data frames, as the watchdog saw them last."""
         self.connection: Connection | None = None
         self.session = self._new_session()
 
@@ -153,7 +140,12 @@ class Link:
     async def _dial(self, endpoint: Endpoint) -> Connection:
         life = self.session.life
         life.step(Step.DIAL)
-        connection = await dial(endpoint, self, on_reached=lambda: life.step(Step.REACHED))
+        connection = await dial(
+            endpoint,
+            self,
+            on_reached=lambda: life.step(Step.REACHED),
+            read_every_seconds=self._parts.read_every_seconds,
+        )
         self._host.accepted_once = True
         return connection
 
@@ -177,11 +169,13 @@ class Link:
     async def _watch(self, connection: Connection) -> None:
         """Look at the clocks four times a second, outside the connection's own callbacks."""
         beat = self._feed.heartbeat
+        self._life_seen = (self._heard_bytes, self.session.data_frames)
         next_ping = self.monotonic() + PING_EVERY_SECONDS
         next_beat = self.monotonic() + beat.every_seconds if beat else float("inf")
         while True:
             await anyio.sleep(_WATCH_SECONDS)
             now = self.monotonic()
+            self._note_life(now)
             overdue = self._overdue(connection, now)
             if overdue is not None:
                 self._declare_stale(overdue.cause, overdue.detail)
@@ -211,6 +205,17 @@ class Link:
             live.stuck_since = now
         silent = self._patience.current() if self.session.life.state is State.LIVE else None
         return live.overdue(now, silent)
+
+    def _note_life(self, now: float) -> None:
+        """Look what came since the last look, so that nothing need be timed as it comes."""
+        seen, self._life_seen = self._life_seen, (self._heard_bytes, self.session.data_frames)
+        if self._liveness is None or self._life_seen == seen:
+            return
+        self._liveness.bytes_at = now
+        self._parts.metrics.last_activity_ns = self._parts.clock.wall_ns()
+        if self._life_seen[1] != seen[1]:
+            self._liveness.data_at = now
+            self._patience.reset()
 
     def _declare_stale(self, cause: str, detail: str) -> None:
         self._parts.intake.report(
@@ -261,17 +266,12 @@ class Link:
     def on_bytes(self, count: int) -> None:
         """Note a sign of life."""
         self._parts.metrics.received_bytes += count
-        self._parts.metrics.last_activity_ns = self._parts.clock.wall_ns()
-        if self._liveness is not None:
-            self._liveness.bytes_at = self.monotonic()
+        self._heard_bytes += count
 
     def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> None:
         """Hand the messages of a wake-up to the session."""
-        if self._host.stopped:
-            return
-        if self.session.on_frames(frames, binary) and self._liveness is not None:
-            self._liveness.data_at = self._liveness.bytes_at
-            self._patience.reset()
+        if not self._host.stopped:
+            self.session.on_frames(frames, binary)
 
     def on_pong(self) -> None:
         """Note that our ping was answered."""

@@ -10,8 +10,8 @@ import anyio
 from ssmd_core.clock import NS
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.contract import ConnectionPlan, Feed
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.session import FeedSession
 from ssmd_core.feed.states import State, Step

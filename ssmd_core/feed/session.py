@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from ssmd_core.clock import ReceiptClock, iso
 from ssmd_core.errors import ConnectionEnded
@@ -33,6 +33,7 @@ from ssmd_core.feed.contract import (
     WebSocketFeed,
 )
 from ssmd_core.feed.lag import Lag
+from ssmd_core.feed.ports import Intake, Wire
 from ssmd_core.feed.reading import read_frames
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.sequence import Gap, SequenceTracker
@@ -42,59 +43,15 @@ from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Batch
 
-__all__ = ["FeedSession", "Intake", "Wire"]
+__all__ = ["FeedSession"]
 
 _log = get_logger("ssmd.feed")
 _DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
+_NO_BINARY: frozenset[int] = frozenset()
+_MANY = 32
+_SAMPLE_NS = 50_000_000
+"""In wake-ups of fewer frames we keep up, so that looking now and then is enough."""
 _NOTHING: Mapping[str, int] = MappingProxyType({})
-
-
-class Intake(Protocol):
-    """Where batches and ledger events go: the pipeline."""
-
-    def deliver(self, batch: Batch, parsed: list[Parsed]) -> None:
-        """Archive a batch, then publish what was read from it. Does not wait."""
-        ...
-
-    def report(self, event: str, *, session: str | None, conn: int | None, **fields: Any) -> None:
-        """Write one event to the coverage ledger."""
-        ...
-
-    def place(self) -> Mapping[str, Any]:
-        """Return ``file`` and ``offset`` where the next frame will stand, if anywhere."""
-        ...
-
-    def fault(self, batch: Batch, index: int, parsed: Parsed) -> None:
-        """Report a frame that could not be read."""
-        ...
-
-
-class Wire(Protocol):
-    """What a session asks of its connection and of the host."""
-
-    def send(self, data: bytes) -> None:
-        """Send one text message."""
-        ...
-
-    def abort(self, why: ConnectionEnded) -> None:
-        """Give the connection up."""
-        ...
-
-    def call_later(self, seconds: float, name: str) -> None:
-        """Fire a timer of the feed."""
-        ...
-
-    def repair(self, missed: Missed) -> None:
-        """Bring back what a channel missed, where the feed can."""
-        ...
-
-    def monotonic(self) -> float:
-        """Monotonic seconds."""
-        ...
-
-    def mask(self, text: str) -> str:
-        """Return what the venue said without the credentials that it was sent."""
-        ...
 
 
 class FeedSession:
@@ -118,6 +75,8 @@ class FeedSession:
         self._clock = clock
         self._metrics = metrics
         self._skims = skims
+        self._sample_at = 0
+        """From this receipt time on a wake-up, however small, is looked at for age and lag."""
         self._requests = 0
         self.life = Life()
         self.subscriptions = Subscriptions()
@@ -215,17 +174,23 @@ class FeedSession:
 
     # ── what comes ───────────────────────────────────────────────────────────────
 
-    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> bool:
-        """Take the messages of one wake-up. Return whether any is a sign of data."""
-        first_ts = self._clock.stamp(len(frames))
+    def on_frames(self, frames: list[bytes], binary: frozenset[int]) -> None:
+        """Take the messages of one wake-up."""
+        count = len(frames)
+        first_ts = self._clock.stamp(count)
         parsed, raw = read_frames(self._feed, frames, binary, self, skims=self._skims)
+        samples = first_ts >= self._sample_at or count >= _MANY
+        if samples:
+            self._sample_at = first_ts + _SAMPLE_NS
+            if self._skims:
+                self._read_ends(frames, parsed)
         batch = Batch(first_ts, frames, self._plan.conn, raw)
         self._intake.deliver(batch, parsed)
-        self.frames += len(frames)
-        self.lag.note(first_ts, parsed)
-        alive = self._follow(batch, parsed)
-        self.last_ts = batch.last_ts
-        return alive
+        self.frames += count
+        if samples or not self._skims:
+            self.lag.note(first_ts, parsed)
+        self._follow(batch, parsed)
+        self.last_ts = first_ts + count - 1
 
     def on_timer(self, name: str) -> None:
         """A timer of the feed ran out."""
@@ -255,14 +220,28 @@ class FeedSession:
 
     # ── between ──────────────────────────────────────────────────────────────────
 
-    def _follow(self, batch: Batch, parsed: list[Parsed]) -> bool:
-        """Count types, follow sequences, answer rare events. Return whether any is data."""
+    def _read_ends(self, frames: list[bytes], parsed: list[Parsed]) -> None:
+        """Read in full what was skimmed at both ends: their records tell age and lag."""
+        for index in {0, len(frames) - 1}:
+            said = parsed[index]
+            if said.kind is _DATA and not said.records:
+                (parsed[index],), _ = read_frames(self._feed, [frames[index]], _NO_BINARY, self)
+
+    def _follow(self, batch: Batch, parsed: list[Parsed]) -> None:
+        """Count types, follow sequences, answer rare events."""
         counts: dict[str, int] = {}
-        for said in parsed:
-            counts[said.label] = counts.get(said.label, 0) + 1
+        rare: list[int] = []
+        alive = 0
+        for index, said in enumerate(parsed):
+            label, kind = said.label, said.kind
+            counts[label] = counts.get(label, 0) + 1
+            if kind is _DATA or kind is _UNKNOWN:
+                alive += 1
+            if said.event is not None or said.fault:
+                rare.append(index)
         for label, count in counts.items():
             self._metrics.messages.add(label, count)
-        rare = [i for i, said in enumerate(parsed) if said.event is not None or said.fault]
+        self.data_frames += alive
         if rare:
             self._follow_rare(batch, parsed, rare)
         else:
@@ -270,9 +249,6 @@ class FeedSession:
         if self.tracker.regressed:
             self._metrics.sequence_regressed += self.tracker.regressed
             self.tracker.regressed = 0
-        alive = [said for said in parsed if said.kind is _DATA or said.kind is _UNKNOWN]
-        self.data_frames += len(alive)
-        return bool(alive)
 
     def _follow_rare(self, batch: Batch, parsed: list[Parsed], rare: list[int]) -> None:
         """Follow frames some of which (``rare``) bring news: numbers before them are theirs."""

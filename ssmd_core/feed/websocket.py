@@ -1,4 +1,4 @@
-"""The WebSocket driver: the one module of the core that opens sockets to a venue.
+"""The WebSocket driver: turns what a socket brings into batches of whole messages.
 
 An ``asyncio.BufferedProtocol`` that hands everything a wake-up brought over as one batch. Plain
 text messages are cut out of the stream by ``framing``; the handshake, and every frame of another
@@ -8,41 +8,27 @@ sort, are the work of websockets' sans-I/O protocol.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus, InvalidURI, PayloadTooBig
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.exceptions import InvalidStatus, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN
-from websockets.uri import parse_uri
 
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.framing import Splitter
-from ssmd_core.feed.reach import reach, resolve
 
-if TYPE_CHECKING:
-    from websockets.extensions import ClientExtensionFactory
-    from websockets.typing import Subprotocol
-
-    from ssmd_core.feed.contract import Endpoint
-
-__all__ = ["Connection", "Listener", "dial"]
+__all__ = ["Connection", "Listener"]
 
 _MAX_BATCH = 1024
 _READ_BYTES = 256 * 1024
-_HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
-_MIN_SECRET = 8
-"""Header values at least so long are never repeated in what we say of the venue."""
-_log = logging.getLogger("ssmd_core.feed.websocket.wire")
-_log.setLevel(logging.CRITICAL)
+_NONE: frozenset[int] = frozenset()
 
 
 class Listener(Protocol):
@@ -62,7 +48,7 @@ class Listener(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One open WebSocket. Made by ``dial``."""
+    """One open WebSocket. Made by ``dialing.dial``."""
 
     def __init__(
         self,
@@ -70,6 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         listener: Listener,
         limit_bytes: int,
         secrets: Collection[str] = (),
+        read_every_seconds: float = 0.0,
     ) -> None:
         self._protocol = protocol
         self._listener = listener
@@ -85,6 +72,10 @@ class Connection(asyncio.BufferedProtocol):
         self._parts_binary = False
         self._early: list[tuple[list[bytes], frozenset[int]]] | None = []
         self._deaf = False
+        self._open = False
+        """Whether plain text need not go through the protocol."""
+        self._paused = False
+        self._read_every_seconds = read_every_seconds
 
     # ── what the host calls ──────────────────────────────────────────────────────
 
@@ -108,13 +99,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """Stop reading: the venue feels it through TCP."""
+        self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._paused = False
+        self._read_on()
 
     def mask(self, text: str) -> str:
         """Return what the venue said without the header values that it was sent."""
@@ -136,6 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close with 1000. What still comes is not read as data."""
         self._deaf = True
         if not self._ended.done() and self._protocol.state is OPEN:
+            self._open = False
             self._protocol.send_close(1000)
             self._write()
             self.resume()
@@ -168,20 +161,17 @@ class Connection(asyncio.BufferedProtocol):
         data = bytes(self._buffer[:nbytes])
         if not self._deaf:
             self._listener.on_bytes(nbytes)
-        protocol, splitter = self._protocol, self._splitter
-        while data and protocol.state is CONNECTING:
-            # By line, so that no frame that came along ends up in the protocol unseen.
-            end = data.find(b"\n") + 1 or len(data)
-            self._consult(data[:end], [], set())
-            data = data[end:]
+        splitter = self._splitter
+        if not self._open:
+            data = self._shake_on(data)
         splitter.feed(data)
-        frames, binary = splitter.texts(), set[int]()
-        while protocol.state is OPEN and (odd := splitter.odd()) is not None:
-            self._consult(odd, frames, binary)
-            frames += splitter.texts()
-        if protocol.state is not OPEN:
-            self._consult(splitter.rest(), frames, binary)
-        self._conclude(frames, binary)
+        frames = splitter.texts()
+        if splitter.left or not self._open:
+            self._read_odd(frames)
+        elif frames and not self._deaf:
+            self._hand_over(frames, _NONE)
+        if self._read_every_seconds and self._open:
+            self._rest()
 
     def eof_received(self) -> bool:
         """Take the end of the stream; asyncio then closes the transport."""
@@ -212,10 +202,30 @@ class Connection(asyncio.BufferedProtocol):
         self._protocol.send_request(request)
         self._write()
 
+    def _shake_on(self, data: bytes) -> bytes:
+        """Let the protocol read the venue's answer; return what comes behind it."""
+        while data and self._protocol.state is CONNECTING:
+            # By line, so that no frame that came along ends up in the protocol unseen.
+            end = data.find(b"\n") + 1 or len(data)
+            self._consult(data[:end], [], set())
+            data = data[end:]
+        return data
+
+    def _read_odd(self, frames: list[bytes]) -> None:
+        """Read on behind plain texts, where something else follows, and hand all over."""
+        splitter, binary = self._splitter, set[int]()
+        while self._open and (odd := splitter.odd()) is not None:
+            self._consult(odd, frames, binary)
+            frames += splitter.texts()
+        if not self._open:
+            self._consult(splitter.rest(), frames, binary)
+        self._conclude(frames, binary)
+
     def _consult(self, data: bytes, frames: list[bytes], binary: set[int]) -> None:
         """Let the protocol read what is not plain text, and answer it."""
         if data:
             self._protocol.receive_data(data)
+        self._open = self._protocol.state is OPEN
         for event in self._protocol.events_received():
             if type(event) is Frame:
                 self._take(event, frames, binary)
@@ -251,14 +261,24 @@ class Connection(asyncio.BufferedProtocol):
             binary.add(len(frames))
         frames.append(data)
 
-    def _hand_over(self, frames: list[bytes], binary: set[int]) -> None:
+    def _hand_over(self, frames: list[bytes], binary: AbstractSet[int]) -> None:
         for start in range(0, len(frames), _MAX_BATCH):
-            part = frames[start : start + _MAX_BATCH]
-            odd = frozenset(i - start for i in binary if start <= i < start + len(part))
+            part = frames[start : start + _MAX_BATCH] if len(frames) > _MAX_BATCH else frames
+            odd = frozenset(i - start for i in binary if 0 <= i - start < len(part))
             if self._early is None:
-                self._listener.on_frames(part, odd)
+                self._listener.on_frames(part, odd if binary else _NONE)
             else:
                 self._early.append((part, odd))
+
+    def _rest(self) -> None:
+        """Leave the socket alone for a while: what comes meanwhile is one batch."""
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_later(self._read_every_seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _answer(self) -> None:
         refused = self._protocol.handshake_exc
@@ -326,56 +346,3 @@ def _skew(date: str | None) -> str:
         return ""
     side = "ahead of" if ahead > 0 else "behind"
     return f" (this machine's clock is {abs(ahead):.0f} s {side} the venue's)"
-
-
-async def dial(
-    endpoint: Endpoint,
-    listener: Listener,
-    *,
-    on_reached: Callable[[], object],
-    within_seconds: float = _HANDSHAKE_SECONDS,
-) -> Connection:
-    """Open a WebSocket and return it once the venue accepted the upgrade.
-
-    Raises:
-        ConnectionEnded: not reached, refused (with ``status``), or not in time.
-    """
-    try:
-        uri = parse_uri(endpoint.url)
-    except InvalidURI as error:
-        # Without the URL and without the cause: some venues want a token in it.
-        raise ConnectionEnded("address", f"no WebSocket address: {error.msg}") from None
-    extensions: list[ClientExtensionFactory] = (
-        [ClientPerMessageDeflateFactory()] if endpoint.compression else []
-    )
-    protocol = ClientProtocol(
-        uri,
-        extensions=extensions or None,  # an empty list would send an empty header
-        subprotocols=[cast("Subprotocol", name) for name in endpoint.subprotocols] or None,
-        max_size=endpoint.max_frame_bytes,
-        logger=_log,
-    )
-    loop = asyncio.get_running_loop()
-    secrets = [value for value in endpoint.headers.values() if len(value) >= _MIN_SECRET]
-    connection = Connection(protocol, listener, endpoint.max_frame_bytes, secrets)
-    try:
-        async with asyncio.timeout(within_seconds):
-            await loop.create_connection(
-                lambda: connection,
-                sock=await reach(await resolve(uri.host, uri.port)),
-                ssl=ssl.create_default_context() if uri.secure else None,
-                server_hostname=uri.host if uri.secure else None,
-            )
-            on_reached()
-            connection.shake_hands(list(endpoint.headers.items()))
-            await connection.accepted
-    except TimeoutError:
-        why = ConnectionEnded("timeout", f"no answer within {within_seconds:g} s")
-        connection.abort(why)
-        raise why from None
-    except OSError as error:
-        raise ConnectionEnded("unreachable", f"{uri.host}:{uri.port}: {error}") from error
-    except BaseException:
-        connection.abort(ConnectionEnded("cancelled"))
-        raise
-    return connection

@@ -16,8 +16,8 @@ from ssmd_core.clock import NS, Clock, ReceiptClock, SystemClock, iso
 from ssmd_core.errors import SsmdError, StorageFailed, StorageUnusable
 from ssmd_core.feed import WebSocketFeed
 from ssmd_core.feed.host import FeedHost
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.runner import FeedRunner
 from ssmd_core.log import get_logger
 from ssmd_core.metrics import Metrics

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ssmd_core.errors import ConnectionEnded, CredentialsRefused, StartError
 from ssmd_core.feed import Verdict, WebSocketFeed
-from ssmd_core.feed.websocket import dial
+from ssmd_core.feed.dialing import dial
 from ssmd_core.metrics import Metrics
 from ssmd_core.service.sinks import Wiring, make_storage, make_transport
 from ssmd_core.sink import Transport

@@ -9,8 +9,8 @@ import pytest
 from ssmd_core.clock import NS, iso
 from ssmd_core.errors import FetchFailed, ParseError
 from ssmd_core.feed.backfill import Backfiller
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.repair import Fetch, Missed
 from ssmd_core.records import Stream
 from ssmd_core.testing import until

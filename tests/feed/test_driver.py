@@ -9,8 +9,8 @@ from websockets.asyncio.server import serve
 from rig.certificates import self_signed
 from rig.loops import LOOPS
 from ssmd_core.errors import ConnectionEnded
+from ssmd_core.feed.dialing import dial
 from ssmd_core.feed.plan import Endpoint
-from ssmd_core.feed.websocket import dial
 from ssmd_core.testing import until
 
 pytestmark = pytest.mark.anyio

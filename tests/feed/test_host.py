@@ -16,11 +16,11 @@ from ssmd_core.feed import (
     Timer,
     TimerFired,
 )
+from ssmd_core.feed.dialing import dial
 from ssmd_core.feed.host import FeedHost
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.runner import FeedRunner
-from ssmd_core.feed.websocket import dial
 from ssmd_core.testing import Face, Garbage, LoopbackVenue, Recording, Refusal, until
 
 pytestmark = pytest.mark.anyio

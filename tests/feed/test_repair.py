@@ -11,8 +11,8 @@ import pytest
 from ssmd_core.clock import ReceiptClock, SystemClock, iso
 from ssmd_core.feed import Feed, Parsed
 from ssmd_core.feed.host import FeedHost
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.feed.reading import read_fetched
 from ssmd_core.records import Stream
 from ssmd_core.testing import Answer, Face, LoopbackVenue, Recording, until

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from ssmd_core.clock import iso
 from ssmd_core.errors import ConnectionEnded
@@ -260,9 +261,41 @@ def test_at_midnight_the_open_session_is_carried_over(make, intake, trade):
 
 def test_errors_alone_are_no_sign_of_data(make, trade):
     session = make()
-    assert not session.on_frames([no(None, 1), b"garbage"], frozenset())
-    assert session.on_frames([b'{"t":"new_channel"}'], frozenset())
-    assert session.on_frames([trade(1)], frozenset())
+    session.on_frames([no(None, 1), b"garbage"], frozenset())
+    assert session.data_frames == 0
+    session.on_frames([b'{"t":"new_channel"}'], frozenset())
+    assert session.data_frames == 1
+    session.on_frames([trade(1)], frozenset())
+    assert session.data_frames == 2
+
+
+def test_what_is_skimmed_is_read_in_full_at_the_ends_of_much_and_now_and_then(
+    toy, intake, receipt, metrics, wire, trade, clock
+):
+    class SkimmingFeed(toy):
+        def skim_batch(self, frames, session):
+            return [structs.replace(said, records=()) for said in self.parse_batch(frames, session)]
+
+    feed = SkimmingFeed()
+    session = FeedSession(feed, feed.plan, intake, receipt, metrics, skims=True)
+    session.life.step(Step.DIAL)
+    session.life.step(Step.REACHED)
+    session.open(wire, "ws://venue/")
+    session.on_frames([ok(1)], frozenset())
+    numbers = iter(range(1, 1000))
+
+    def records_of(count):
+        session.on_frames([trade(next(numbers)) for _ in range(count)], frozenset())
+        return [i for i, said in enumerate(intake.parsed[-count:]) if said.records]
+
+    clock.advance(1)
+    assert records_of(1) == [0]
+    assert records_of(1) == []
+    assert records_of(200) == [0, 199]
+    assert records_of(2) == []
+    clock.advance(0.1)
+    assert records_of(3) == [0, 2]
+    assert session.tracker.last_numbers() == {1: next(numbers) - 1}
 
 
 def test_labels_that_a_venue_invents_are_bounded(make, metrics):

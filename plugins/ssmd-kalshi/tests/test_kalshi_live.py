@@ -9,7 +9,7 @@ from ssmd_core.clock import ReceiptClock, SystemClock
 from ssmd_core.errors import CredentialsRefused
 from ssmd_core.feed import FeedContext
 from ssmd_core.feed.host import FeedHost
-from ssmd_core.feed.link import HostParts
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import BookDelta, BookSnapshot, Side
 from ssmd_core.testing import LoopbackVenue, Recording, until

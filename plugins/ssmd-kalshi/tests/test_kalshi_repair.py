@@ -10,8 +10,8 @@ import pytest
 from ssmd_core.clock import NS, ReceiptClock, SystemClock
 from ssmd_core.feed import FeedContext
 from ssmd_core.feed.host import FeedHost
-from ssmd_core.feed.link import HostParts
 from ssmd_core.feed.policy import Backoff
+from ssmd_core.feed.ports import HostParts
 from ssmd_core.metrics import Metrics
 from ssmd_core.records import Stream
 from ssmd_core.testing import LoopbackVenue, Recording, until

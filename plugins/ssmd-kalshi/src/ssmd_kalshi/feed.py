@@ -118,25 +118,8 @@ class KalshiFeed(WebSocketFeed):
         return said
 
     def skim_batch(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
-        """Read the frames of one wake-up, records only at its ends.
-
-        The ends are parsed up to a frame that has records. So what is wrong with every
-        record of a channel is told here too.
-        """
-        first = self._parse_to_record(frames, session)
-        last = self._parse_to_record(frames[: len(first) - 1 : -1], session)[::-1]
-        between = frames[len(first) : len(frames) - len(last)]
-        skimmed = skim(between, lambda data: self.parse_batch((data,), session)[0])
-        return [*first, *skimmed, *last]
-
-    def _parse_to_record(self, frames: Sequence[bytes], session: Session) -> list[Parsed]:
-        """Parse frames until one has records, that one included."""
-        said: list[Parsed] = []
-        for data in frames:
-            said += self.parse_batch((data,), session)
-            if said[-1].records:
-                break
-        return said
+        """Read the frames of one wake-up, but not the records that come all the time."""
+        return skim(frames, lambda data: self.parse_batch((data,), session)[0])
 
     def on_event(self, event: Fact, session: Session) -> Iterable[Action]:
         """Follow replies, mend what was refused or skipped."""
