@@ -26,6 +26,7 @@ __all__ = ["HealthAddress", "ProcessSettings", "parse_health_address", "parse_lo
 _ANY_HOST = "0.0.0.0"  # noqa: S104  a probe comes from outside the container
 _MAX_PORT = 65_535
 _MAX_SHUTDOWN_SECONDS = 3600
+_MAX_READ_EVERY_MS = 1000
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 _DEFAULT_LEVEL = "info"
 _VARIABLES = (
@@ -34,6 +35,7 @@ _VARIABLES = (
     "SSMD_HEALTH_ADDR",
     "SSMD_LOG",
     "SSMD_LOG_FORMAT",
+    "SSMD_READ_EVERY_MS",
     "SSMD_SHUTDOWN_SECONDS",
 )
 _LEVELS = ("error", "warn", "warning", "info", "debug", "trace", "off")
@@ -94,14 +96,22 @@ def _canonical_address(text: str) -> str:
     return str(parse_health_address(text))
 
 
-def _shutdown_seconds(value: Any) -> Any:
+def _shutdown_seconds(value: Any) -> float:
+    return _span(value, "seconds", _MAX_SHUTDOWN_SECONDS)
+
+
+def _read_every_ms(value: Any) -> float:
+    return _span(value, "milliseconds", _MAX_READ_EVERY_MS)
+
+
+def _span(value: Any, unit: str, most: int) -> float:
     try:
-        seconds = float(value)
+        span = float(value)
     except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 <= seconds <= _MAX_SHUTDOWN_SECONDS:
-        raise ValueError(f"must be a number of seconds from 0 to {_MAX_SHUTDOWN_SECONDS}")
-    return seconds
+        span = math.nan
+    if not 0 <= span <= most:
+        raise ValueError(f"must be a number of {unit} from 0 to {most}")
+    return span
 
 
 def _log_format(value: Any) -> Any:
@@ -146,6 +156,10 @@ class ProcessSettings(BaseModel):
         Field(validation_alias="SSMD_EVENT_LOOP"),
     ] = None
     """None: uvloop where it is installed, asyncio otherwise."""
+    read_every_ms: Annotated[
+        float, BeforeValidator(_read_every_ms), Field(validation_alias="SSMD_READ_EVERY_MS")
+    ] = 0.0
+    """A venue's socket is read no oftener, so that more comes at once; 0: as it comes."""
     shutdown_seconds: Annotated[
         float, BeforeValidator(_shutdown_seconds), Field(validation_alias="SSMD_SHUTDOWN_SECONDS")
     ] = 20.0

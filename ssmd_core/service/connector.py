@@ -301,7 +301,8 @@ class Connector:
         self, pipeline: Pipeline, covered_until: Mapping[str, int]
     ) -> FeedHost | FeedRunner:
         skims = pipeline.publisher is None and self._tap is None
-        parts = HostParts(pipeline, self._receipt, self._clock, self.metrics, skims=skims)
+        every = self._settings.read_every_ms / 1_000
+        parts = HostParts(pipeline, self._receipt, self._clock, self.metrics, skims, every)
         feed = self._plan.feed
         if isinstance(feed, WebSocketFeed):
             return FeedHost(feed, parts, covered_until)

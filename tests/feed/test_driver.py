@@ -24,6 +24,7 @@ class Ears:
 
     def __init__(self):
         self.frames = []
+        self.wakeups = 0
         self.binary = set()
         self.bytes = self.pongs = 0
 
@@ -33,6 +34,7 @@ class Ears:
     def on_frames(self, frames, binary):
         self.binary |= {len(self.frames) + position for position in binary}
         self.frames += frames
+        self.wakeups += 1
 
     def on_pong(self):
         self.pongs += 1
@@ -46,8 +48,9 @@ async def connected(talk, **values):
         port = server.sockets[0].getsockname()[1]
         ears = Ears()
         scheme = "wss" if options.get("ssl") else "ws"
+        every = values.pop("read_every_seconds", 0.0)
         endpoint = Endpoint(url=f"{scheme}://127.0.0.1:{port}", **values)
-        connection = await dial(endpoint, ears, on_reached=lambda: None)
+        connection = await dial(endpoint, ears, on_reached=lambda: None, read_every_seconds=every)
         connection.start()
         try:
             yield connection, ears
@@ -147,6 +150,26 @@ async def test_texts_that_come_with_the_handshake_wait_for_the_start():
         connection.start()
         await until(lambda: ears.frames)
         await connection.close(1.0)
+
+
+async def test_a_socket_that_is_read_now_and_then_brings_all_in_fewer_wake_ups():
+    async def talk(ws):
+        for n in range(100):
+            await ws.send(TEXT % n)
+            await anyio.sleep(0.001)
+        await stay(ws)
+
+    async with connected(talk, read_every_seconds=0.05) as (connection, ears):
+        await until(lambda: len(ears.frames) == 100)
+        assert ears.frames == [(TEXT % n).encode() for n in range(100)]
+        assert ears.wakeups < 50
+        connection.pause()
+        await anyio.sleep(0.1)
+        connection.ping()
+        await anyio.sleep(0.1)
+        assert not ears.pongs, "the end of a rest is not the end of a pause"
+        connection.resume()
+        await until(lambda: ears.pongs)
 
 
 async def test_a_refusal_tells_what_the_server_said():
