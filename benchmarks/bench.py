@@ -229,8 +229,8 @@ class Bench:
             port = _free_port()
             kept = archive if Keeps.FILE in contender.keeps else None
             ssmd.write_files(folder, url, kept, bus, contender.settings)
-            command = ssmd.command(port, on_asyncio=contender.on_asyncio)
-            environ |= ssmd.environ()
+            command = ssmd.command(port)
+            environ |= ssmd.environ() | dict(contender.variables)
         else:
             target = str(archive) if contender.keeps is Keeps.FILE else str(bus)
             arguments = [url, target] if contender.is_fed else [str(bus), str(contender.frames)]

@@ -13,8 +13,10 @@ __all__ = [
     "SATURATED",
     "SSMD_BOTH",
     "SSMD_FILE",
+    "SSMD_FILE_PACED",
     "SSMD_FILE_PLAIN",
     "SSMD_NATS",
+    "SSMD_NATS_PACED",
     "SSMD_SMALL",
     "Contender",
     "Keeps",
@@ -39,8 +41,8 @@ class Contender:
     """Of a saturated run, so that it lasts about two seconds on a usual core."""
     module: str = ""
     """What ``python -m`` runs; empty for the ssmd command."""
-    on_asyncio: bool = False
-    """Whether ssmd is kept from uvloop, which it uses where it is installed."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """What ssmd's environment holds beside credentials."""
     settings: str = ""
     """More lines of ssmd's transport section."""
 
@@ -58,14 +60,23 @@ class Contender:
 _ROOM = "benchmarks.contenders"
 NAIVE_FILE = Contender("naive file", Keeps.FILE, 150_000, f"{_ROOM}.naive_file")
 CRYPTOFEED = Contender("cryptofeed", Keeps.NOTHING, 150_000, f"{_ROOM}.cryptofeed_receive")
-SSMD_FILE_PLAIN = Contender("ssmd file, asyncio", Keeps.FILE, 800_000, on_asyncio=True)
+SSMD_FILE_PLAIN = Contender(
+    "ssmd file, asyncio", Keeps.FILE, 800_000, variables=(("SSMD_EVENT_LOOP", "asyncio"),)
+)
 SSMD_FILE = Contender("ssmd file", Keeps.FILE, 800_000)
 CEILING = Contender("server ceiling", Keeps.BUS, 300_000, f"{_ROOM}.server_ceiling")
 NAIVE_NATS = Contender("naive NATS", Keeps.BUS, 80_000, f"{_ROOM}.naive_nats")
 SSMD_NATS = Contender("ssmd NATS", Keeps.BUS, 300_000)
 SSMD_BOTH = Contender("ssmd both", Keeps.FILE | Keeps.BUS, 300_000)
+_EVERY_MS = (("SSMD_READ_EVERY_MS", "1"),)
+SSMD_FILE_PACED = Contender("ssmd file, every ms", Keeps.FILE, 800_000, variables=_EVERY_MS)
+SSMD_NATS_PACED = Contender("ssmd NATS, every ms", Keeps.BUS, 300_000, variables=_EVERY_MS)
 SSMD_SMALL = Contender(
-    "ssmd both, 10 ms linger", Keeps.FILE | Keeps.BUS, 300_000, settings="\n  linger_ms: 10"
+    "ssmd both, small container",
+    Keeps.FILE | Keeps.BUS,
+    300_000,
+    settings="\n  linger_ms: 10",
+    variables=(("SSMD_READ_EVERY_MS", "10"),),
 )
 SATURATED = (
     NAIVE_FILE,

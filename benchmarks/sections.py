@@ -18,17 +18,19 @@ from benchmarks.roster import (
     SATURATED,
     SSMD_BOTH,
     SSMD_FILE,
+    SSMD_FILE_PACED,
     SSMD_NATS,
+    SSMD_NATS_PACED,
     SSMD_SMALL,
     Contender,
 )
 from benchmarks.venue import Go, Pace
 
-__all__ = ["SECTIONS", "SLOW_RATE", "Entry", "Results", "Sample", "Start"]
+__all__ = ["SECTIONS", "Entry", "Results", "Sample", "Start"]
 
 _PAIRS = (NAIVE_FILE, SSMD_FILE, NAIVE_NATS, SSMD_NATS)
-SLOW_RATE = 1_000
-"""Where the small-container settings take part."""
+_BESIDE = {"1,000/s": (SSMD_SMALL,), "5,000/s": (SSMD_FILE_PACED, SSMD_NATS_PACED)}
+"""Who takes part at one rate only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,7 @@ def paced(bench: Bench, plan: Plan) -> Results:
     for case, pace in [*paces * plan.paced_rounds, burst]:
         assert pace.rate is not None
         frames = int(pace.rate * plan.paced_seconds)
-        small = (SSMD_SMALL,) if pace == Pace(SLOW_RATE) else ()
-        for contender in (*_PAIRS, *small):
+        for contender in (*_PAIRS, *_BESIDE.get(case, ())):
             _note(results, case, measure(bench, contender, most, pace, frames))
     return results
 

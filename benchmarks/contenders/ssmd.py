@@ -9,12 +9,6 @@ from ssmd_kalshi.venue import new_key
 
 __all__ = ["command", "environ", "write_files"]
 
-_WITHOUT_UVLOOP = """
-import sys
-sys.modules["uvloop"] = None
-from ssmd_core.cli import entry
-sys.exit(entry())
-"""
 _FEED = """\
 name: kalshi
 feed_type: websocket
@@ -47,13 +41,11 @@ def write_files(folder: Path, url: str, archive: Path | None, bus: str | None, m
     (folder / "env.yaml").write_text(text, "utf-8")
 
 
-def command(health_port: int, *, on_asyncio: bool) -> list[str]:
+def command(health_port: int) -> list[str]:
     """Return the command line, to be run in the folder of the two files."""
     health = f"127.0.0.1:{health_port}"
-    program = [str(Path(sys.executable).with_name("ssmd"))]
-    if on_asyncio:
-        program = [sys.executable, "-c", _WITHOUT_UVLOOP]
-    return [*program, "--feed", "feed.yaml", "--env", "env.yaml", "--health-addr", health]
+    program = str(Path(sys.executable).with_name("ssmd"))
+    return [program, "--feed", "feed.yaml", "--env", "env.yaml", "--health-addr", health]
 
 
 def environ() -> dict[str, str]:
