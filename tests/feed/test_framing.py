@@ -92,6 +92,7 @@ def test_of_a_cut_stream_only_the_last_frame_waits(frames, data):
         wire(Opcode.BINARY, b"x" * (LIMIT + 1))[:10],
         b"\x81\x7f" + b"\xff" * 8,
     ],
+    ids=["masked", "a text above the limit", "bytes above the limit", "more than anybody has"],
 )
 def test_what_breaks_the_rules_is_given_up_at_once_with_all_behind_it(begin):
     texts, odd, rest = split([wire(Opcode.TEXT, b"before") + begin])
