@@ -31,6 +31,8 @@ __all__ = ["Group", "Link"]
 _log = get_logger("ssmd.feed")
 _REFUSED_RETRY_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
+_HELD_UP_SECONDS = 2 * _WATCH_SECONDS
+"""A look that comes so late says more of this process than of the venue."""
 _QUIET_SECONDS = 60.0
 
 
@@ -173,7 +175,10 @@ class Link:
         next_ping = self.monotonic() + PING_EVERY_SECONDS
         next_beat = self.monotonic() + beat.every_seconds if beat else float("inf")
         while True:
+            slept_from = self.monotonic()
             await anyio.sleep(_WATCH_SECONDS)
+            if self.monotonic() - slept_from > _HELD_UP_SECONDS:
+                await anyio.sleep(_WATCH_SECONDS)  # frozen: what waits in the socket is read first
             now = self.monotonic()
             self._note_life(now)
             overdue = self._overdue(connection, now)

@@ -1,4 +1,5 @@
 import json
+import time
 from contextlib import asynccontextmanager
 
 import anyio
@@ -64,16 +65,22 @@ def face():
     return ToyFace()
 
 
-def parts_for(intake, metrics):
+def parts_for(intake, metrics, read_every_seconds=0.0):
     clock = SystemClock()
-    return HostParts(intake=intake, receipt=ReceiptClock(clock), clock=clock, metrics=metrics)
+    return HostParts(
+        intake=intake,
+        receipt=ReceiptClock(clock),
+        clock=clock,
+        metrics=metrics,
+        read_every_seconds=read_every_seconds,
+    )
 
 
 @asynccontextmanager
-async def hosted(feed, intake, metrics, monkeypatch):
+async def hosted(feed, intake, metrics, monkeypatch, read_every_seconds=0.0):
     """Run a host in the background, with short waits between attempts."""
     monkeypatch.setattr(Backoff, "next_seconds", lambda *_: 0.01)
-    host = FeedHost(feed, parts_for(intake, metrics))
+    host = FeedHost(feed, parts_for(intake, metrics, read_every_seconds))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(host.run)
         yield host
@@ -368,6 +375,25 @@ async def test_a_half_open_socket_is_noticed_by_the_byte_clock(
         await until(lambda: intake.of("stale"))
         venue.resume()
     assert intake.of("stale")[0]["cause"] == "stale"
+
+
+async def test_a_process_that_was_held_up_reads_what_waits_before_it_judges_the_venue(
+    toy, face, intake, metrics, monkeypatch
+):
+    plan = ConnectionPlan(silent_seconds=1.5, stale_seconds=1.5)
+    recording = Recording([TRADE], rate=200, loop=True)
+    async with (
+        LoopbackVenue(recording, face) as venue,
+        hosted(toy(venue.url, plan), intake, metrics, monkeypatch, read_every_seconds=0.7),
+    ):
+        await until(lambda: len(intake.frames) > 3)
+        seen = len(intake.frames)
+        await until(lambda: len(intake.frames) > seen)
+        await anyio.sleep(0.6)  # looked at since, and found quiet, for the socket rests
+        time.sleep(2.0)  # noqa: ASYNC251  as if the process were frozen
+        held = len(intake.frames)
+        await until(lambda: len(intake.frames) > held)
+    assert intake.of("stale") == []
 
 
 async def test_a_pause_is_felt_by_the_venue_and_nothing_is_lost(
