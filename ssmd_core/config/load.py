@@ -59,6 +59,9 @@ class Loaded:
     """Without what is the host's, such as ``transport_type``."""
     storage: Section | None
     """Without what is the host's; None where the file has no ``storage``."""
+    feed_file: Section
+    env_file: Section
+    """The files as a whole, to say where in them something stands."""
     warnings: tuple[str, ...]
 
 
@@ -98,6 +101,8 @@ def load_files(
         settings=_part(feed_root, "settings"),
         transport=_part(env_root, "transport"),
         storage=None if env.storage is None else _part(env_root, "storage"),
+        feed_file=feed_root,
+        env_file=env_root,
         warnings=tuple(warnings),
     )
 

@@ -138,7 +138,7 @@ def _reason(detail: ErrorDetails, path: KeyPath, model: Any, data: Any) -> str:
             hint = f"did you mean `{close}`? " if close else ""
             return f"unknown key; {hint}allowed: {listed(known)}"
         case "missing":
-            return _with_allowed("is missing", shape)
+            return _with_allowed(f"is missing{_misspelt(path, parent, data)}", shape)
         case "literal_error" | "enum":
             return _not_among(detail, shape)
         case "value_error" | "assertion_error":
@@ -165,6 +165,17 @@ def _shapes(model: Any, path: KeyPath, data: Any) -> tuple[Any, Any]:
             case _:
                 data = None
     return parent, shape
+
+
+def _misspelt(path: KeyPath, parent: Any, data: Any) -> str:
+    """Say which key beside a missing one may have been meant, where unknown ones are no fault."""
+    if getattr(parent, "model_config", {}).get("extra") == "forbid":
+        return ""
+    for part in path[:-1]:
+        data = data[part]
+    strange = set(data) - set(allowed_keys(parent)) if isinstance(data, Mapping) else ()
+    close = nearest(str(path[-1]), map(str, strange))
+    return f"; is `{close}` misspelt?" if close else ""
 
 
 def _with_allowed(message: str, shape: Any) -> str:

@@ -154,6 +154,7 @@ class Link:
     async def _capture(self, connection: Connection, url: str) -> ConnectionEnded:
         self.connection = connection
         self._liveness = Liveness(self.plan.stale_seconds, self.monotonic())
+        self._parts.metrics.last_activity_ns = self._parts.clock.wall_ns()
         self.set_paused()
         try:
             self.session.open(self, url)

@@ -27,6 +27,9 @@ __all__ = ["Connection", "Listener"]
 
 _MAX_BATCH = 1024
 _READ_BYTES = 256 * 1024
+_MUCH_BYTES = 64 * 1024
+"""Who brings so much at once is read on at once: wake-ups cost little by then."""
+_MOST_KEPT_BYTES = 1024 * 1024
 _LINGER_SECONDS = 1.0
 _NONE: frozenset[int] = frozenset()
 
@@ -76,6 +79,9 @@ class Connection(asyncio.BufferedProtocol):
         """Whether plain text need not go through the protocol."""
         self._paused = False
         self._read_every_seconds = read_every_seconds
+        self._kept: list[bytes] | None = None
+        """What comes over TLS during a rest; None while there is none."""
+        self._kept_bytes = 0
 
     # ── what the host calls ──────────────────────────────────────────────────────
 
@@ -99,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """Stop reading: the venue feels it through TCP."""
+        self._read_kept()
         self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -161,6 +168,17 @@ class Connection(asyncio.BufferedProtocol):
         data = bytes(self._buffer[:nbytes])
         if not self._deaf:
             self._listener.on_bytes(nbytes)
+        if self._kept is None:
+            self._read(data)
+            if self._read_every_seconds and nbytes < _MUCH_BYTES:
+                self._rest()
+            return
+        self._kept.append(data)
+        self._kept_bytes += nbytes
+        if self._kept_bytes >= _MOST_KEPT_BYTES:
+            self._read_kept()
+
+    def _read(self, data: bytes) -> None:
         splitter = self._splitter
         if not self._open:
             data = self._shake_on(data)
@@ -170,11 +188,10 @@ class Connection(asyncio.BufferedProtocol):
             self._read_odd(frames)
         elif frames and not self._deaf:
             self._hand_over(frames, _NONE)
-        if self._read_every_seconds and self._open:
-            self._rest()
 
     def eof_received(self) -> bool:
         """Take the end of the stream; asyncio then closes the transport."""
+        self._read_kept()
         self._protocol.receive_eof()
         frames, binary = list[bytes](), set[int]()
         self._consult(b"", frames, binary)
@@ -183,6 +200,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits how it ended."""
+        self._read_kept()
         if self._protocol.state is not CONNECTING:
             self._protocol.receive_eof()
         why = self._why or self._reason(exc)
@@ -272,9 +290,28 @@ class Connection(asyncio.BufferedProtocol):
 
     def _rest(self) -> None:
         """Leave the socket alone for a while: what comes meanwhile is one batch."""
-        if self._transport is not None and not self._paused and not self._transport.is_closing():
-            self._transport.pause_reading()
-            self._loop.call_later(self._read_every_seconds, self._read_on)
+        transport = self._transport
+        if not self._open or self._paused or transport is None or transport.is_closing():
+            return
+        if transport.get_extra_info("ssl_object") is None:
+            transport.pause_reading()
+        else:
+            # Held back, TLS may lose what it has read when the venue goes without a word.
+            self._kept, self._kept_bytes = [], 0
+        self._loop.call_later(self._read_every_seconds, self._end_rest)
+
+    def _end_rest(self) -> None:
+        if self._read_kept():
+            self._rest()
+        else:
+            self._read_on()
+
+    def _read_kept(self) -> bool:
+        """Read what came over TLS during a rest; say whether anything did."""
+        kept, self._kept = self._kept, None
+        if kept:
+            self._read(b"".join(kept))
+        return bool(kept)
 
     def _read_on(self) -> None:
         if self._transport is not None and not self._paused and not self._transport.is_closing():

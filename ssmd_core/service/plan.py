@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -75,10 +76,14 @@ def resolve(
         CredentialError: a key is missing or unreadable; names the variable.
     """
     warnings = list(loaded.warnings)
-    feed_type = _feed_type(loaded, registry)
-    transport_type = registry.transport(loaded.env.transport.transport_type)
-    schema_type = registry.schema(loaded.env.schema_)
-    storage = None if offline else _storage(loaded, registry, transport_type, warnings.append)
+    with _placed(loaded.feed_file, "plugin" if loaded.feed.plugin else "name"):
+        feed_type = _feed_type(loaded, registry)
+    with _placed(loaded.env_file, "transport", "transport_type"):
+        transport_type = registry.transport(loaded.env.transport.transport_type)
+    with _placed(loaded.env_file, "schema"):
+        schema_type = registry.schema(loaded.env.schema_)
+    with _placed(loaded.env_file, "storage", "storage_type"):
+        storage = None if offline else _storage(loaded, registry, transport_type, warnings.append)
 
     sections = _Sections(registry, warnings.append)
     settings = sections.validate(loaded.settings, feed_type)
@@ -151,6 +156,15 @@ class _Sections:
     def raise_faults(self) -> None:
         if self._faults:
             raise joined(self._faults)
+
+
+@contextlib.contextmanager
+def _placed(file: Section, *path: str) -> Iterator[None]:
+    """Say of a plugin that cannot be used which line, or variable, asks for it."""
+    try:
+        yield
+    except PluginError as error:
+        raise PluginError(str(file.fault(path, str(error)))) from error
 
 
 def _feed_type(loaded: Loaded, registry: Registry) -> FeedType:

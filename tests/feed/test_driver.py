@@ -3,6 +3,7 @@
 import contextlib
 
 import anyio
+import anyio.lowlevel
 import pytest
 from websockets.asyncio.server import serve
 
@@ -170,6 +171,31 @@ async def test_a_socket_that_is_read_now_and_then_brings_all_in_fewer_wake_ups()
         assert not ears.pongs, "the end of a rest is not the end of a pause"
         connection.resume()
         await until(lambda: ears.pongs)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_what_came_during_a_rest_is_handed_over_when_the_venue_goes_without_a_word(
+    secure, tmp_path, monkeypatch
+):
+    server = {}
+    if secure:
+        server["ssl"] = self_signed(tmp_path / "venue.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "venue.pem"))
+
+    async def talk(ws):
+        for n in range(300):
+            await ws.send(TEXT % n)
+            await anyio.lowlevel.checkpoint()
+        if secure:
+            ws.transport.abort()
+        else:
+            ws.transport.write_eof()
+
+    async with connected(talk, read_every_seconds=0.2, server=server) as (connection, ears):
+        with anyio.fail_after(10):
+            await connection.wait_ended()
+        assert ears.frames == [(TEXT % n).encode() for n in range(len(ears.frames))]
+        assert secure or len(ears.frames) == 300
 
 
 async def test_a_refusal_tells_what_the_server_said():
