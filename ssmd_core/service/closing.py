@@ -30,15 +30,16 @@ class Shares:
     """For what comes before and after."""
 
 
-def share(limit_seconds: float) -> Shares:
-    """Share a limit: half and more for draining, a quarter for the archive, the rest for peers."""
+def share(limit_seconds: float, *, archived: bool = True) -> Shares:
+    """Share a limit: a quarter for an archive, something for peers, the rest for draining."""
     whole = max(limit_seconds, _LEAST_SECONDS)
     close = min(1.0, whole / 8)
     spare = min(0.5, whole / 8)
-    drain = limit_seconds - limit_seconds / 4 - 2 * close - spare
+    archive = whole / 4 if archived else 0.0
+    drain = limit_seconds - min(archive, limit_seconds / 4) - 2 * close - spare
     return Shares(
         drain_seconds=max(0.0, drain),
-        archive_seconds=whole / 4,
+        archive_seconds=archive,
         close_seconds=close,
         spare_seconds=spare,
     )
@@ -51,12 +52,18 @@ class Stop:
         limit_seconds: after which nothing may be left.
         monotonic: seconds that never go back.
         force: ends the process; called in a thread of its own, when the limit has passed.
+        archived: there are files to close.
     """
 
     def __init__(
-        self, limit_seconds: float, *, monotonic: Callable[[], float], force: Callable[[], None]
+        self,
+        limit_seconds: float,
+        *,
+        monotonic: Callable[[], float],
+        force: Callable[[], None],
+        archived: bool = True,
     ) -> None:
-        self.shares = share(limit_seconds)
+        self.shares = share(limit_seconds, archived=archived)
         self._whole_seconds = max(limit_seconds, _LEAST_SECONDS)
         self._monotonic = monotonic
         self._force = force

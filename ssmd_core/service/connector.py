@@ -80,8 +80,9 @@ class Connector:
             on_lost=self._on_lost,
         )
         self._pulse = Pulse(self._clock)
+        limit, archived = settings.shutdown_seconds, plan.storage_type is not None
         self._stop = Stop(
-            settings.shutdown_seconds, monotonic=time.monotonic, force=self._end_by_force
+            limit, monotonic=time.monotonic, force=self._end_by_force, archived=archived
         )
         self._started_ns = self._clock.wall_ns()
         self._connector_id = new_id()

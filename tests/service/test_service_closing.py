@@ -17,6 +17,9 @@ pytestmark = pytest.mark.anyio
 
 
 def test_the_usual_limit_leaves_a_quarter_for_the_archive_and_a_second_for_each_peer():
+    alone = share(20.0, archived=False)
+    assert alone.archive_seconds == 0
+    assert alone.drain_seconds == share(20.0).drain_seconds + 5
     shares = share(20.0)
     assert (shares.drain_seconds, shares.archive_seconds, shares.close_seconds) == (12.5, 5.0, 1.0)
 

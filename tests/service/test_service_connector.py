@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from ssmd_core.config import ProcessSettings
@@ -21,7 +23,8 @@ class ClosingTransport(WindowTransport):
 
 
 async def test_an_archive_that_cannot_be_closed_keeps_nothing_else_open():
-    connector = Connector(plan=None, settings=ProcessSettings.read({}))
+    plan = SimpleNamespace(storage_type="dying")
+    connector = Connector(plan, ProcessSettings.read({}))
     connector._storage, connector._transport = DyingStorage(), ClosingTransport()
     fault = await connector._close()
     connector._stop.end()
