@@ -120,7 +120,7 @@ async def test_a_stop_during_catch_up_goes_on_where_it_was_at_the_next_start(
         run = limited(program)
         run.write(yaml.feed.format(endpoint=venue.url), yaml.file.format(path=archive.path))
         await run.start().ready()
-        await run.counts("archived_total", 40_000 * stops, 60)
+        await run.counts("archived_total", 40_000 * stops, 180)
         assert await run.stop() == 0, run.log()
         # As if the bus had been away all the time.
         (archive.path / ".kalshi.cursor").write_text(str(10**18))
@@ -137,7 +137,7 @@ async def test_a_stop_during_catch_up_goes_on_where_it_was_at_the_next_start(
             assert await stop(run) == 0, run.log()
         assert interrupted >= 2, "a fast machine needs fewer starts"
         await run.start().ready()
-        await run.caught_up()
+        await run.caught_up(240)
         venue.silence()
         assert await run.stop() == 0, run.log()
     books = judge_archive(archive.path)
