@@ -145,6 +145,7 @@ class FeedSession:
             code=why.code,
             frames=self.frames,
             last=self._last_numbers(),
+            covered_until={channel: iso(ts) for channel, ts in self.covered_until().items()},
             **self._intake.place(),
         )
         self.wire = None

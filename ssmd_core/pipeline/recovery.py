@@ -168,8 +168,10 @@ class PriorRuns:
 
     def _close(self, ts: int, session: _Session, said: Mapping[str, Any]) -> None:
         until = _nanoseconds(said.get("last_ts")) or session.silent_since or ts
+        # Frames that were read late end where the venue was, long before they were read.
+        named = dict(said.get("covered_until") or {})
         for channel in list(session.channels.values()):
-            self._uncover(session, channel, until)
+            self._uncover(session, channel, _nanoseconds(named.get(channel)) or until)
         self._open.pop(session.id, None)
         self._closed.add(session.id)
 

@@ -138,6 +138,20 @@ def test_holes_behind_frames_that_were_read_late_begin_where_the_venue_was(
     assert last - late_ns - 10 <= wire.missed[1][1] <= last - late_ns + 10
 
 
+def test_the_closing_says_until_when_each_channel_was_captured(
+    opened, wire, trade, receipt, clock, intake
+):
+    session = opened()
+    take(session, ok(1))
+    sent_ns = receipt.now_ns()
+    clock.advance(9)
+    take(session, trade(1, at=sent_ns))
+    session.close(ConnectionEnded("cut"))
+    (closing,) = intake.of("session_closed")
+    assert closing["covered_until"] == {"trades": iso(session.covered_until()["trades"])}
+    assert closing["covered_until"]["trades"] <= iso(sent_ns + 10)
+
+
 def test_a_channel_is_not_wanted_back_before_it_is_captured_again(opened, wire):
     session = opened(a=70, b=80)
     take(session, ok(1, 1, "a"))

@@ -72,6 +72,19 @@ def test_a_channel_was_covered_until_its_session_closed():
     assert until(read(opened(T), subscribed(T + 1), closed(T + 5))) == {"trade": T + 5}
 
 
+def test_a_session_whose_frames_were_read_late_covered_until_where_the_venue_was():
+    late = closed(T + 5, covered_until={"trade": iso(T + 2)})
+    assert until(read(opened(T), subscribed(T + 1), late)) == {"trade": T + 2}
+    # The end of the run cut the repair of that hole short.
+    again = [opened(T + 6, "s2"), subscribed(T + 7, session="s2")]
+    assert until(read(opened(T), subscribed(T + 1), late, *again)) == {"trade": T + 2}
+
+
+def test_a_channel_that_a_closing_does_not_name_was_covered_until_then():
+    named = closed(T + 5, covered_until={"ticker": iso(T + 2)})
+    assert until(read(opened(T), subscribed(T + 1), named)) == {"trade": T + 5}
+
+
 def test_a_session_that_crashed_covered_until_what_its_closing_says():
     lines = opened(T), subscribed(T + 1), closed(T + 9 * NS, last_ts=iso(T + 5))
     assert until(read(*lines)) == {"trade": T + 5}
