@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from ssmd_core.errors import ParseError
@@ -48,11 +48,12 @@ def read_frames(
         ]
     else:
         parsed = _read(feed, frames, session, skims=skims)
-    doubtful: Iterable[int] = range(len(frames))
+    doubtful: Sequence[int] = range(len(frames))
     if feed.strict_json:
         doubtful = [i for i, said in enumerate(parsed) if said.kind is _MALFORMED]
-    invalid = [i for i in doubtful if i not in unread and not is_json(frames[i])]
-    return parsed, unread.union(invalid) if invalid else unread
+    if doubtful:
+        unread = unread.union([i for i in doubtful if i not in unread and not is_json(frames[i])])
+    return parsed, unread
 
 
 def read_fetched(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,23 +74,22 @@ class SequenceTracker:
         place.ts = ts
         return gap
 
-    def follow(self, parsed: Sequence[Parsed], first_ts: int) -> list[Gap]:
-        """Take frames in order, the first of which was received at ``first_ts``; the hot call."""
+    def follow(self, stamped: Iterable[tuple[int, Parsed]]) -> list[Gap]:
+        """Take frames in order, each with its receipt time; the hot call."""
         gaps: list[Gap] = []
-        places, ts = self._places, first_ts
-        for said in parsed:
-            first = said.first_seq
-            if first is not None:
-                last = said.last_seq
-                place = places.get(said.sid)
-                # Nearly always one number, and the one that is due.
-                if place is not None and place.next == first and last == first:
-                    place.next, place.ts = first + 1, ts
-                else:
-                    gap = self.check(said.sid, first, first if last is None else last, ts)
-                    if gap is not None:
-                        gaps.append(gap)
-            ts += 1
+        places = self._places
+        for ts, said in stamped:
+            first, last = said.first_seq, said.last_seq
+            if first is None:
+                continue
+            place = places.get(said.sid)
+            # Nearly always one number, and the one that is due.
+            if place is not None and place.next == first and last == first:
+                place.next, place.ts = first + 1, ts
+                continue
+            gap = self.check(said.sid, first, first if last is None else last, ts)
+            if gap is not None:
+                gaps.append(gap)
         return gaps
 
     def open(self, sid: Hashable, ts: int) -> None:

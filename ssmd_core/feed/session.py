@@ -7,7 +7,7 @@ one hand-over to the intake, then sequences and rare events.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +37,7 @@ from ssmd_core.feed.ports import Intake, Wire
 from ssmd_core.feed.reading import read_frames
 from ssmd_core.feed.repair import Missed
 from ssmd_core.feed.sequence import Gap, SequenceTracker
+from ssmd_core.feed.sifting import sift
 from ssmd_core.feed.states import Life, State, Step
 from ssmd_core.feed.subscriptions import Subscriptions
 from ssmd_core.log import get_logger
@@ -46,7 +47,7 @@ from ssmd_core.records import Batch
 __all__ = ["FeedSession"]
 
 _log = get_logger("ssmd.feed")
-_DATA, _UNKNOWN = FrameKind.DATA, FrameKind.UNKNOWN
+_DATA = FrameKind.DATA
 _NO_BINARY: frozenset[int] = frozenset()
 _MANY = 32
 _SAMPLE_NS = 50_000_000
@@ -230,42 +231,34 @@ class FeedSession:
 
     def _follow(self, batch: Batch, parsed: list[Parsed]) -> None:
         """Count types, follow sequences, answer rare events."""
-        counts: dict[str, int] = {}
-        rare: list[int] = []
-        alive = 0
-        for index, said in enumerate(parsed):
-            label, kind = said.label, said.kind
-            counts[label] = counts.get(label, 0) + 1
-            if kind is _DATA or kind is _UNKNOWN:
-                alive += 1
-            if said.event is not None or said.fault:
-                rare.append(index)
+        counts, data_frames, rare, numbered = sift(parsed, batch.first_ts)
         for label, count in counts.items():
             self._metrics.messages.add(label, count)
-        self.data_frames += alive
+        self.data_frames += data_frames
         if rare:
             self._follow_rare(batch, parsed, rare)
-        else:
-            self._follow_numbers(parsed, batch.first_ts)
+        elif numbered:
+            self._follow_numbers(numbered)
         if self.tracker.regressed:
             self._metrics.sequence_regressed += self.tracker.regressed
             self.tracker.regressed = 0
 
     def _follow_rare(self, batch: Batch, parsed: list[Parsed], rare: list[int]) -> None:
         """Follow frames some of which (``rare``) bring news: numbers before them are theirs."""
+        stamped = list(enumerate(parsed, batch.first_ts))
         start = 0
         for index in rare:
-            said, ts = parsed[index], batch.first_ts + index
-            self._follow_numbers(parsed[start : index + 1], batch.first_ts + start)
+            ts, said = stamped[index]
+            self._follow_numbers(stamped[start : index + 1])
             start = index + 1
             if said.event is not None:
                 self._on_event(said, ts)
             if said.fault:
                 self._intake.fault(batch, index, said)
-        self._follow_numbers(parsed[start:], batch.first_ts + start)
+        self._follow_numbers(stamped[start:])
 
-    def _follow_numbers(self, parsed: Sequence[Parsed], first_ts: int) -> None:
-        for gap in self.tracker.follow(parsed, first_ts):
+    def _follow_numbers(self, stamped: Iterable[tuple[int, Parsed]]) -> None:
+        for gap in self.tracker.follow(stamped):
             self._on_gap(gap)
 
     def _on_gap(self, gap: Gap) -> None:

@@ -22,14 +22,12 @@ from websockets.protocol import CONNECTING, OPEN
 
 from ssmd_core.errors import ConnectionEnded
 from ssmd_core.feed.framing import Splitter
+from ssmd_core.feed.resting import Rest
 
 __all__ = ["Connection", "Listener"]
 
 _MAX_BATCH = 1024
 _READ_BYTES = 256 * 1024
-_MUCH_BYTES = 64 * 1024
-"""Who brings so much at once is read on at once: wake-ups cost little by then."""
-_MOST_KEPT_BYTES = 1024 * 1024
 _LINGER_SECONDS = 1.0
 _NONE: frozenset[int] = frozenset()
 
@@ -78,10 +76,9 @@ class Connection(asyncio.BufferedProtocol):
         self._open = False
         """Whether plain text need not go through the protocol."""
         self._paused = False
-        self._read_every_seconds = read_every_seconds
-        self._kept: list[bytes] | None = None
-        """What comes over TLS during a rest; None while there is none."""
-        self._kept_bytes = 0
+        self._rest: Rest | None = None
+        if read_every_seconds:
+            self._rest = Rest(read_every_seconds, self._buffer, self._read)
 
     # ── what the host calls ──────────────────────────────────────────────────────
 
@@ -105,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """Stop reading: the venue feels it through TCP."""
-        self._read_kept()
+        self._end_rest()
         self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -113,7 +110,10 @@ class Connection(asyncio.BufferedProtocol):
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        self._read_on()
+        transport = self._transport
+        rests = self._rest is not None and self._rest.lasts
+        if transport is not None and not rests and not transport.is_closing():
+            transport.resume_reading()
 
     def mask(self, text: str) -> str:
         """Return what the venue said without the header values that it was sent."""
@@ -138,6 +138,7 @@ class Connection(asyncio.BufferedProtocol):
             self._open = False
             self._protocol.send_close(1000)
             self._write()
+            self._end_rest()
             self.resume()
             await asyncio.wait([self._ended], timeout=within_seconds)
         self.abort(ConnectionEnded("closed_by_us", code=1000))
@@ -165,20 +166,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what a wake-up brought."""
-        data = bytes(self._buffer[:nbytes])
-        if not self._deaf:
-            self._listener.on_bytes(nbytes)
-        if self._kept is None:
+        data, rest = bytes(self._buffer[:nbytes]), self._rest
+        if rest is None:
             self._read(data)
-            if self._read_every_seconds and nbytes < _MUCH_BYTES:
-                self._rest()
-            return
-        self._kept.append(data)
-        self._kept_bytes += nbytes
-        if self._kept_bytes >= _MOST_KEPT_BYTES:
-            self._read_kept()
+        elif not rest.keeps(data):
+            self._read(data)
+            if self._open and not self._paused and self._transport is not None:
+                rest.begin(self._transport, nbytes)
 
     def _read(self, data: bytes) -> None:
+        if not self._deaf:
+            self._listener.on_bytes(len(data))
         splitter = self._splitter
         if not self._open:
             data = self._shake_on(data)
@@ -191,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Take the end of the stream; asyncio then closes the transport."""
-        self._read_kept()
+        self._end_rest()
         self._protocol.receive_eof()
         frames, binary = list[bytes](), set[int]()
         self._consult(b"", frames, binary)
@@ -200,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits how it ended."""
-        self._read_kept()
+        self._end_rest()
         if self._protocol.state is not CONNECTING:
             self._protocol.receive_eof()
         why = self._why or self._reason(exc)
@@ -280,42 +278,20 @@ class Connection(asyncio.BufferedProtocol):
         frames.append(data)
 
     def _hand_over(self, frames: list[bytes], binary: AbstractSet[int]) -> None:
+        if self._early is None and not binary and len(frames) <= _MAX_BATCH:
+            self._listener.on_frames(frames, _NONE)
+            return
         for start in range(0, len(frames), _MAX_BATCH):
             part = frames[start : start + _MAX_BATCH] if len(frames) > _MAX_BATCH else frames
             odd = frozenset(i - start for i in binary if 0 <= i - start < len(part))
             if self._early is None:
-                self._listener.on_frames(part, odd if binary else _NONE)
+                self._listener.on_frames(part, odd)
             else:
                 self._early.append((part, odd))
 
-    def _rest(self) -> None:
-        """Leave the socket alone for a while: what comes meanwhile is one batch."""
-        transport = self._transport
-        if not self._open or self._paused or transport is None or transport.is_closing():
-            return
-        if transport.get_extra_info("ssl_object") is None:
-            transport.pause_reading()
-        else:
-            # Held back, TLS may lose what it has read when the venue goes without a word.
-            self._kept, self._kept_bytes = [], 0
-        self._loop.call_later(self._read_every_seconds, self._end_rest)
-
     def _end_rest(self) -> None:
-        if self._read_kept():
-            self._rest()
-        else:
-            self._read_on()
-
-    def _read_kept(self) -> bool:
-        """Read what came over TLS during a rest; say whether anything did."""
-        kept, self._kept = self._kept, None
-        if kept:
-            self._read(b"".join(kept))
-        return bool(kept)
-
-    def _read_on(self) -> None:
-        if self._transport is not None and not self._paused and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._rest is not None:
+            self._rest.end()
 
     def _answer(self) -> None:
         refused = self._protocol.handshake_exc

@@ -173,6 +173,29 @@ async def test_a_socket_that_is_read_now_and_then_brings_all_in_fewer_wake_ups()
         await until(lambda: ears.pongs)
 
 
+async def test_a_rest_ends_with_nothing_with_much_and_with_a_close():
+    go_on = anyio.Event()
+
+    async def talk(ws):
+        await ws.send(TEXT % 1)
+        await ws.send(TEXT % 2)
+        await go_on.wait()
+        for n in range(3, 6_003):
+            await ws.send(TEXT % n + " " * 100)
+        await stay(ws)
+
+    async with connected(talk, read_every_seconds=0.05) as (connection, ears):
+        await until(lambda: len(ears.frames) == 2)
+        await anyio.sleep(0.2)  # a rest in which nothing comes: the event loop waits again
+        go_on.set()
+        await until(lambda: len(ears.frames) == 6_002)
+        assert [int(frame[5 : frame.index(b"}")]) for frame in ears.frames] == list(range(1, 6_003))
+        assert ears.bytes > sum(map(len, ears.frames))
+        with anyio.fail_after(5):
+            await connection.close(4.0)
+            assert (await connection.wait_ended()).code == 1000
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_what_came_during_a_rest_is_handed_over_when_the_venue_goes_without_a_word(
     secure, tmp_path, monkeypatch

@@ -194,7 +194,7 @@ class TestSequence:
             for i, each in enumerate(parsed)
             if each.first_seq is not None
         ]
-        assert together.follow(parsed, 10) == [gap for gap in expected if gap]
+        assert together.follow(enumerate(parsed, 10)) == [gap for gap in expected if gap]
         assert together.last_numbers() == single.last_numbers()
         assert together.numbered_until() == single.numbered_until()
         assert together.regressed == single.regressed

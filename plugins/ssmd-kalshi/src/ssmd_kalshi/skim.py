@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, Final
 
@@ -46,6 +46,12 @@ class _SkimmedDelta(_SkimmedFrame, tag=DeltaFrame.label):
     label = DeltaFrame.label
 
 
+@lru_cache(maxsize=64)
+def _ticker(sid: int | None) -> Parsed:
+    """Return what tickers say: they carry no number, so all of one channel say the same."""
+    return Parsed(TickerFrame.label, (), TickerFrame.kind, sid)
+
+
 _SKIMMED: Final[tuple[type[Frame], ...]] = (_SkimmedTicker, _SkimmedTrade, _SkimmedDelta)
 _OFTEN: Final = frozenset(frame.label for frame in _SKIMMED)
 _ANY_FRAME: Final[Any] = reduce(
@@ -65,15 +71,11 @@ def skim(frames: Iterable[bytes], read: Callable[[bytes], Parsed]) -> list[Parse
         read: reads one frame in full; asked for each that cannot be skimmed.
     """
     skimmed: list[Parsed] = []
-    # Tickers carry no number, so all of one channel say the same.
-    tickers: dict[int | None, Parsed] = {}
     for data in frames:
         try:
             frame = _decode(data)
-            if type(frame) is not _SkimmedTicker or frame.seq is not None:
-                said = frame.read()
-            elif (said := tickers.get(frame.sid)) is None:
-                said = tickers[frame.sid] = frame.read()
+            is_usual = type(frame) is _SkimmedTicker and frame.seq is None
+            said = _ticker(frame.sid) if is_usual else frame.read()
         except Exception:  # noqa: BLE001  whatever is wrong with it, the full reading tells
             said = read(data)
         skimmed.append(said)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import binascii
-from typing import NamedTuple
+
+import msgspec
 
 from ssmd_core.clock import NS, day_of, iso
 from ssmd_core.records import Batch
@@ -16,7 +17,7 @@ _SEARCHED_FRAMES = 128
 _THREE_DIGITS = [b"%03d" % number for number in range(1000)]
 
 
-class Part(NamedTuple):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """The lines of a batch that belong to one day."""
 
     day: str
@@ -70,7 +71,9 @@ class LineWriter:
         begin = self._begin(second)
         if raw:
             return b'%b%09d%b"raw":"%b"}\n' % (begin, nanos, middle, _base64(frame))
-        return b'%b%09d%b"data":%b}\n' % (begin, nanos, middle, one_line(frame))
+        if b"\n" in frame or b"\r" in frame:
+            frame = one_line(frame)
+        return b'%b%09d%b"data":%b}\n' % (begin, nanos, middle, frame)
 
     def _verbatim(self, first: int, frames: list[bytes], middle: bytes) -> bytes:
         # The hot path. Frames of one microsecond differ in three digits only, so four
