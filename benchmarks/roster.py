@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
+    "BARE_FILE",
+    "BARE_NATS",
     "CEILING",
     "CRYPTOFEED",
     "NAIVE_FILE",
@@ -60,6 +62,8 @@ class Contender:
 _ROOM = "benchmarks.contenders"
 NAIVE_FILE = Contender("naive file", Keeps.FILE, 150_000, f"{_ROOM}.naive_file")
 CRYPTOFEED = Contender("cryptofeed", Keeps.NOTHING, 150_000, f"{_ROOM}.cryptofeed_receive")
+BARE_FILE = Contender("bare loop, file", Keeps.FILE, 1_000_000, f"{_ROOM}.bare_loop")
+BARE_NATS = Contender("bare loop, NATS", Keeps.BUS, 300_000, f"{_ROOM}.bare_loop")
 SSMD_FILE_PLAIN = Contender(
     "ssmd file, asyncio", Keeps.FILE, 800_000, variables=(("SSMD_EVENT_LOOP", "asyncio"),)
 )
@@ -81,6 +85,7 @@ SSMD_SMALL = Contender(
 SATURATED = (
     NAIVE_FILE,
     CRYPTOFEED,
+    BARE_FILE,
     SSMD_FILE_PLAIN,
     SSMD_FILE,
     NAIVE_NATS,

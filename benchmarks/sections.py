@@ -12,6 +12,8 @@ from benchmarks.load import LoadSpec
 from benchmarks.measuring import QUIET_SECONDS, Outcome, measure
 from benchmarks.plan import Plan
 from benchmarks.roster import (
+    BARE_FILE,
+    BARE_NATS,
     CRYPTOFEED,
     NAIVE_FILE,
     NAIVE_NATS,
@@ -29,7 +31,10 @@ from benchmarks.venue import Go, Pace
 __all__ = ["SECTIONS", "Entry", "Results", "Sample", "Start"]
 
 _PAIRS = (NAIVE_FILE, SSMD_FILE, NAIVE_NATS, SSMD_NATS)
-_BESIDE = {"1,000/s": (SSMD_SMALL,), "5,000/s": (SSMD_FILE_PACED, SSMD_NATS_PACED)}
+_BESIDE = {
+    "1,000/s": (SSMD_SMALL,),
+    "5,000/s": (BARE_FILE, BARE_NATS, SSMD_FILE_PACED, SSMD_NATS_PACED),
+}
 """Who takes part at one rate only."""
 
 

@@ -40,6 +40,7 @@ def outcomes(ran):
 def test_every_contender_runs(outcomes):
     assert set(outcomes) == {
         "naive file",
+        "bare loop, file",
         "ssmd file, asyncio",
         "ssmd file",
         "naive NATS",
@@ -56,7 +57,7 @@ def test_nobody_loses_a_frame_of_a_short_load(outcomes):
 
 
 def test_ssmd_ends_cleanly_each_time(outcomes):
-    assert [one["fault"] for rounds in outcomes.values() for one in rounds] == [""] * 7
+    assert [one["fault"] for rounds in outcomes.values() for one in rounds] == [""] * 8
 
 
 def test_the_page_gets_the_tables_between_its_marks_and_keeps_the_rest(ran):
