@@ -169,6 +169,8 @@ class Connection(asyncio.BufferedProtocol):
         data, rest = bytes(self._buffer[:nbytes]), self._rest
         if rest is None:
             self._read(data)
+            if nbytes == _READ_BYTES:
+                self._let_others()
         elif not rest.keeps(data):
             self._read(data)
             if self._open and not self._paused and self._transport is not None:
@@ -288,6 +290,22 @@ class Connection(asyncio.BufferedProtocol):
                 self._listener.on_frames(part, odd)
             else:
                 self._early.append((part, odd))
+
+    def _let_others(self) -> None:
+        """After as much as fits, look once at all other sockets before reading on.
+
+        uvloop reads up to 32 times in a row, and the bus would starve for its answers.
+        """
+        transport = self._transport
+        if transport is None or self._paused or transport.is_closing():
+            return
+        if transport.get_extra_info("ssl_object") is None:
+            transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._paused:
+            self.resume()
 
     def _end_rest(self) -> None:
         if self._rest is not None:

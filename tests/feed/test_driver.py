@@ -1,6 +1,9 @@
 """The driver against a real server: every sort of message, in order, and what ends it."""
 
+import asyncio
 import contextlib
+import socket
+from itertools import pairwise
 
 import anyio
 import anyio.lowlevel
@@ -47,7 +50,7 @@ async def connected(talk, **values):
     options = {"compression": None, **values.pop("server", {})}
     async with serve(talk, "127.0.0.1", 0, **options) as server:
         port = server.sockets[0].getsockname()[1]
-        ears = Ears()
+        ears = values.pop("ears", None) or Ears()
         scheme = "wss" if options.get("ssl") else "ws"
         every = values.pop("read_every_seconds", 0.0)
         endpoint = Endpoint(url=f"{scheme}://127.0.0.1:{port}", **values)
@@ -171,6 +174,39 @@ async def test_a_socket_that_is_read_now_and_then_brings_all_in_fewer_wake_ups()
         assert not ears.pongs, "the end of a rest is not the end of a pause"
         connection.resume()
         await until(lambda: ears.pongs)
+
+
+async def test_in_a_flood_other_sockets_are_heard_after_each_read():
+    ours, theirs = socket.socketpair()
+    heard_at = []
+
+    class Asking(Ears):
+        def on_frames(self, frames, binary):
+            super().on_frames(frames, binary)
+            theirs.send(b"x")
+
+    async def talk(ws):
+        message = "x" * 60_000
+        for _ in range(500):
+            await ws.send(f'"{message}"')
+        await stay(ws)
+
+    ears = Asking()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(ours, lambda: heard_at.append(ears.wakeups) or ours.recv(100))
+    try:
+        async with connected(talk, ears=ears) as (connection, _):
+            connection.pause()
+            await anyio.sleep(0.5)  # so that much waits
+            connection.resume()
+            await until(lambda: len(ears.frames) == 500)
+            await until(lambda: heard_at[-1] == ears.wakeups)
+    finally:
+        loop.remove_reader(ours)
+        ours.close()
+        theirs.close()
+    waits = [after - before for before, after in pairwise([0, *heard_at])]
+    assert max(waits) <= 3, "of the 32 reads in a row that uvloop would do"
 
 
 async def test_a_rest_ends_with_nothing_with_much_and_with_a_close():
