@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.measuring import Outcome
-from benchmarks.roster import NAIVE_FILE, NAIVE_NATS, SSMD_FILE, SSMD_FILE_PLAIN
+from benchmarks.roster import BARE_FILE, NAIVE_FILE, NAIVE_NATS, SSMD_FILE, SSMD_FILE_PLAIN
 from benchmarks.sections import Results, Sample, Start
 
 __all__ = ["median", "outcomes", "render", "table"]
 
 _MIB = 2**20
-_OF_FILES = {NAIVE_FILE.name, SSMD_FILE.name, SSMD_FILE_PLAIN.name, "cryptofeed"}
+_OF_FILES = {NAIVE_FILE.name, BARE_FILE.name, SSMD_FILE.name, SSMD_FILE_PLAIN.name, "cryptofeed"}
 
 
 def render(section: str, results: Results) -> str:

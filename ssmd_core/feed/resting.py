@@ -33,6 +33,7 @@ class Rest:
         self._take = take
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._fd = -1
         self._kept: list[bytes] = []
         self._kept_bytes = 0
 
@@ -47,6 +48,7 @@ class Rest:
             return
         if transport.get_extra_info("ssl_object") is None:
             transport.pause_reading()
+            self._fd = transport.get_extra_info("socket").fileno()
             self._again(self._look, transport)
         else:
             self._again(self._hand_over)
@@ -87,7 +89,7 @@ class Rest:
         self._timer = None
         if transport.is_closing():
             return
-        count = _pull(transport, self._buffer)
+        count = _pull(self._fd, self._buffer)
         if not 0 < count < _MUCH_BYTES:
             transport.resume_reading()
         else:
@@ -96,9 +98,9 @@ class Rest:
             self._take(bytes(self._buffer[:count]))
 
 
-def _pull(transport: asyncio.Transport, buffer: memoryview) -> int:
+def _pull(fd: int, buffer: memoryview) -> int:
     """Read what a paused socket has; 0 where that is nothing, its end or a fault."""
     try:
-        return os.readv(transport.get_extra_info("socket").fileno(), [buffer])
+        return os.readv(fd, [buffer])
     except OSError:
         return 0  # whatever it is, the transport meets it again

@@ -37,6 +37,7 @@ class Patience:
         """Whom reading was taken from; None while the event loop reads."""
         self._timer: asyncio.TimerHandle | None = None
         self._look_due = False
+        self._fd = -1
 
     def wrote(self, *, waits: bool) -> None:
         """Take note that something was written; ``waits``: somebody needs the answer."""
@@ -60,6 +61,7 @@ class Patience:
             return
         transport.pause_reading()
         self._transport = transport
+        self._fd = transport.get_extra_info("socket").fileno()
         self._timer = self._loop.call_later(_LONGEST_SECONDS, self._watch, self._wrote_at)
 
     def end(self) -> None:
@@ -76,7 +78,7 @@ class Patience:
         self._look_due = False
         if self._transport is None or self._transport.is_closing():
             return
-        count = _pull(self._transport, self._buffer)
+        count = _pull(self._fd, self._buffer)
         if count >= _FEW_BYTES:
             self.end()
         if count:
@@ -89,9 +91,9 @@ class Patience:
             self._timer = self._loop.call_later(_LONGEST_SECONDS, self._watch, self._wrote_at)
 
 
-def _pull(transport: asyncio.Transport, buffer: memoryview) -> int:
+def _pull(fd: int, buffer: memoryview) -> int:
     """Read what a paused socket has; 0 where that is nothing, its end or a fault."""
     try:
-        return os.readv(transport.get_extra_info("socket").fileno(), [buffer])
+        return os.readv(fd, [buffer])
     except OSError:
         return 0  # whatever it is, the transport meets it again
