@@ -12,6 +12,8 @@ STATUS = "status"
 """The kind of the coverage ledger; without a ticker it has no fourth token."""
 
 _EMPTY_TICKER = "%"
+_ORDINARY = re.compile(r"[\w-]+(?:\.[\w-]+)*", re.ASCII)
+"""Stands verbatim, as nearly all do; one look instead of two."""
 _ILLEGAL = re.compile("[ *>%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What cannot stand in a token, or would be read back as something else."""
 _MAX_PLAIN_TAIL = 256
@@ -27,6 +29,8 @@ def encode_ticker(ticker: str) -> str:
     """
     if not ticker:
         return _EMPTY_TICKER
+    if _ORDINARY.fullmatch(ticker):
+        return ticker
     return _close_empty_tokens(_ILLEGAL.sub(_percent, ticker))
 
 
