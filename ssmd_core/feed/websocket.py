@@ -167,14 +167,13 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what a wake-up brought."""
         data, rest = bytes(self._buffer[:nbytes]), self._rest
-        if rest is None:
-            self._read(data)
-            if nbytes == _READ_BYTES:
-                self._let_others()
-        elif not rest.keeps(data):
-            self._read(data)
-            if self._open and not self._paused and self._transport is not None:
-                rest.begin(self._transport, nbytes)
+        if rest is not None and rest.keeps(data):
+            return
+        self._read(data)
+        if nbytes == _READ_BYTES:
+            self._let_others()
+        elif rest is not None and self._open and not self._paused and self._transport is not None:
+            rest.begin(self._transport, nbytes)
 
     def _read(self, data: bytes) -> None:
         if not self._deaf:
