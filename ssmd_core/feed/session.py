@@ -265,8 +265,12 @@ class FeedSession:
         channel = self.channels.get(gap.sid, str(gap.sid))
         self._metrics.gaps.add(channel)
         self._metrics.missing.add(channel, gap.missing)
-        self._report_gap(channel, gap.first, gap.last, gap.from_ts, gap.to_ts)
-        self._repair(channel, gap.from_ts - self.lag.ns, gap.to_ts)
+        # Read late, what is missing happened before the frame that came before it was received.
+        since = gap.from_ts - self.lag.ns
+        self._report_gap(
+            channel, gap.first, gap.last, gap.from_ts, gap.to_ts, covered_until=iso(since)
+        )
+        self._repair(channel, since, gap.to_ts)
         if gap.sid in self.channels:
             self._tell(GapFound(sid=gap.sid, channel=channel, first=gap.first, last=gap.last))
 
@@ -340,7 +344,13 @@ class FeedSession:
         self._report_gap(channel, None, None, from_ts, to_ts)
 
     def _report_gap(
-        self, channel: str, first: int | None, last: int | None, from_ts: int, to_ts: int
+        self,
+        channel: str,
+        first: int | None,
+        last: int | None,
+        from_ts: int,
+        to_ts: int,
+        **more: str,
     ) -> None:
         self._report(
             "gap",
@@ -350,6 +360,7 @@ class FeedSession:
             from_ts=iso(from_ts),
             to_ts=iso(to_ts),
             tickers=list(self._plan.markets) or None,
+            **more,
         )
 
     def _report(self, event: str, **fields: Any) -> None:

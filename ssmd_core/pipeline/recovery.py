@@ -140,7 +140,7 @@ class PriorRuns:
     def _take_gap(self, session: _Session, channel: str, said: Mapping[str, Any]) -> None:
         """A channel missed something; it is dead where no confirmation came since."""
         from_ts, to_ts = _nanoseconds(said["from_ts"]), _nanoseconds(said["to_ts"])
-        self._note_hole(channel, from_ts)
+        self._note_hole(channel, _nanoseconds(said.get("covered_until")) or from_ts)
         if said["first"] is None and to_ts > session.subscribed_ts.get(channel, 0):
             self._uncover(session, channel, from_ts)
 

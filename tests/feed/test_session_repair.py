@@ -118,7 +118,7 @@ def test_after_a_reconnect_a_channel_is_wanted_back_from_where_it_was_covered(op
 
 
 def test_holes_behind_frames_that_were_read_late_begin_where_the_venue_was(
-    opened, wire, trade, receipt, clock
+    opened, wire, trade, receipt, clock, intake
 ):
     late_ns = 9_000_000_000
     session = opened()
@@ -128,6 +128,9 @@ def test_holes_behind_frames_that_were_read_late_begin_where_the_venue_was(
     ((_, skipped_from, skipped_to),) = wire.missed
     assert before - late_ns - 10 <= skipped_from <= before - late_ns + 10
     assert skipped_to == after
+    (told,) = intake.of("gap")
+    assert told["from_ts"] == iso(before)
+    assert told["covered_until"] == iso(skipped_from)
     sent_ns = receipt.now_ns()
     clock.advance(9)
     take(session, trade(4, at=sent_ns))

@@ -33,10 +33,9 @@ def closed(ts, session="s1", conn=0, **fields):
     return line(ts, "session_closed", session, conn, cause="cut", detail="", frames=3, **fields)
 
 
-def gap(ts, channel, from_ts, to_ts, first=None):
-    return line(
-        ts, "gap", channel=channel, first=first, last=first, from_ts=iso(from_ts), to_ts=iso(to_ts)
-    )
+def gap(ts, channel, from_ts, to_ts, first=None, **more):
+    ends = {"from_ts": iso(from_ts), "to_ts": iso(to_ts)}
+    return line(ts, "gap", channel=channel, first=first, last=first, **ends, **more)
 
 
 def read(*lines):
@@ -178,6 +177,15 @@ def test_a_channel_that_the_venue_took_away_was_covered_until_then():
     refused = line(T + 4, "refused", channel="trade", sid=1, code=25, reason="overflow")
     lines = opened(T), subscribed(T + 1), subscribed(T + 2, "ticker", 2), refused
     assert until(read(*lines)) == {"trade": T + 4, "ticker": T + 100}
+
+
+def test_a_gap_among_frames_that_were_read_late_begins_where_the_venue_was():
+    late = gap(T + 9, "trade", T + 7, T + 8, first=3, covered_until=iso(T + 2))
+    lines = opened(T), subscribed(T + 1), late
+    cut_short = repair("unrepaired", from_ts=T + 2, reason="stopped")
+    assert until(read(*lines)) == {"trade": T + 2}
+    assert until(read(*lines, cut_short)) == {"trade": T + 2}
+    assert until(read(*lines, repair("repaired", from_ts=T + 2))) == {"trade": T + 100}
 
 
 def test_a_channel_that_was_dead_at_the_end_was_covered_until_its_gap():
