@@ -78,7 +78,8 @@ def test_a_port_in_use_ends_it_and_is_named(tmp_path, capsys):
     assert str(port) in capsys.readouterr().err
 
 
-def test_an_address_without_a_port_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("address", ["venue", "venue:", ":8900", "venue:65536", "venue:-1"])
+def test_an_address_without_a_port_that_there_is_is_refused(address, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["--listen", "venue", "--key-file", str(tmp_path / "key.pem")])
-    assert "HOST:PORT" in capsys.readouterr().err
+        main([f"--listen={address}", "--key-file", str(tmp_path / "key.pem")])
+    assert "is not HOST:PORT with a port of 0 to 65535" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from ssmd_kalshi.venue_keys import KeyPair, known_key, new_key
 
 __all__ = ["KEY_ID", "keep_key", "main"]
 
+_LAST_PORT = 65_535
 KEY_ID = "loopback"
 """The API key id that the venue lets in."""
 
@@ -83,8 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not HOST:PORT with a port of 0 to {_LAST_PORT}"
+        )
     return host.strip("[]"), int(port)
 
 
