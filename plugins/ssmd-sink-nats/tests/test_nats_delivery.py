@@ -406,10 +406,7 @@ async def test_lingering_gathers_messages_into_one_write(server, consumer, bench
         async with bench(url=server.url, linger_ms=50) as run:
             writes = []
             write = run.transport._connection.write
-            run.transport._connection.write = lambda data, **how: (
-                writes.append(data),
-                write(data, **how),
-            )
+            run.transport._connection.write = lambda data: (writes.append(data), write(data))
             for message in make_trades(20):
                 run.transport.publish([message])
             assert not writes

@@ -32,7 +32,7 @@ class Outlet:
         self.writable = True
         self.writes: list[bytes] = []
 
-    def write(self, data: bytes, *, waits: bool) -> None:
+    def write(self, data: bytes) -> None:
         self.writes.append(data)
 
     @property

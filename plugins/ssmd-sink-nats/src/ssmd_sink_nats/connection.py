@@ -11,7 +11,6 @@ from typing import Any, Protocol, cast
 from ssmd_sink_nats.config import Server
 from ssmd_sink_nats.exchange import Exchange, Listening, forbidden_subject
 from ssmd_sink_nats.masking import Mask
-from ssmd_sink_nats.patience import Patience
 from ssmd_sink_nats.protocol import (
     PING,
     PONG,
@@ -99,18 +98,16 @@ class Connection(asyncio.BufferedProtocol):
         self._pong_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._exchange = Exchange(self.inbox, self._send)
-        self._patience = Patience(self._memory, self._take)
 
     @property
     def writable(self) -> bool:
         """Whether it is up and the socket keeps pace."""
         return self._live and self._ending is None and not self._choked
 
-    def write(self, data: bytes, *, waits: bool = True) -> None:
-        """Hand bytes to the socket; ``waits``: somebody needs the answer at once."""
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket."""
         if self._transport is not None and self._ending is None:
             self._transport.write(data)
-            self._patience.wrote(waits=waits)
 
     def end(self, reason: str, *, refused: bool = False) -> None:
         """Cut the connection now, unsent bytes included."""
@@ -120,7 +117,6 @@ class Connection(asyncio.BufferedProtocol):
         self._ending = Ending(reason, refused)
         if self._timer is not None:
             self._timer.cancel()
-        self._patience.end()
         if self._transport is not None:
             self._transport.abort()
         _fail(self._heard_info, reason)
@@ -161,7 +157,6 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
         if self._transport is None or self._ending is not None:
             return
-        self._patience.end()
         self._transport.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -243,15 +238,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what came and hand it on."""
-        self._take(nbytes)
-        if self._transport is not None:
-            self._patience.heard(self._transport, nbytes)
-
-    def _take(self, count: int) -> None:
         if self._ending is not None:
             return
         try:
-            events = self._reader.feed(bytes(self._memory[:count]))
+            events = self._reader.feed(bytes(self._memory[:nbytes]))
         except ValueError as error:  # msgspec's errors are ValueErrors too
             self.end(f"it does not speak the NATS protocol: {error}")
             return

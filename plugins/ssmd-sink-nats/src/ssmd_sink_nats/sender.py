@@ -43,8 +43,8 @@ class Outlet(Protocol):
     def writable(self) -> bool:
         """Whether it is up and keeps pace."""
 
-    def write(self, data: bytes, *, waits: bool) -> None:
-        """Hand bytes on; ``waits``: the answer makes room that is needed soon."""
+    def write(self, data: bytes) -> None:
+        """Hand bytes on."""
 
 
 class Sender:
@@ -291,7 +291,7 @@ class Sender:
                 self._moved_at = _now()
             self._metrics.publish_retries += window.sent(run.end)
             if packed.data:
-                outlet.write(packed.data, waits=not window.free or 2 * window.room < self._limit)
+                outlet.write(packed.data)
             rejected += packed.rejected
         if rejected:
             self._tell_rejected(rejected)
