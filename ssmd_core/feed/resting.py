@@ -69,9 +69,12 @@ class Rest:
             self._timer.cancel()
             self._timer = None
         if self._kept:
-            data = b"".join(self._kept)
-            self._kept, self._kept_bytes = [], 0
-            self._take(data)
+            self._take_kept()
+
+    def _take_kept(self) -> None:
+        data = b"".join(self._kept)
+        self._kept, self._kept_bytes = [], 0
+        self._take(data)
 
     def _again(self, then: Callable[..., None], *arguments: asyncio.Transport) -> None:
         self._timer = self._loop.call_later(self._seconds, then, *arguments)
@@ -80,9 +83,7 @@ class Rest:
         self._timer = None
         if self._kept:
             self._again(self._hand_over)  # first: to take it may end the rest
-            data = b"".join(self._kept)
-            self._kept, self._kept_bytes = [], 0
-            self._take(data)
+            self._take_kept()
 
     def _look(self, transport: asyncio.Transport) -> None:
         """Read what came. Let the event loop go on after nothing, after much, or at the end."""
